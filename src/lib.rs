@@ -1,0 +1,28 @@
+//! Beacon: one static binary that is a team's whole server.
+//!
+//! The modules stand in rows, and a module imports only from rows below its own; `tests/architecture.rs` has the
+//! table and enforces it. `app::routes` shows everything that Beacon serves.
+
+// 7 composition
+pub mod app;
+// 5 features
+pub mod docs;
+pub mod site;
+// 4 identity
+pub mod auth;
+// 3 engines
+pub mod http;
+// 2 resources
+pub mod db;
+pub mod net;
+pub mod redis;
+pub mod storage;
+pub mod tls;
+// 1 platform
+pub mod telemetry;
+// 0 leaves
+pub mod assets;
+pub mod clock;
+pub mod error;
+pub mod id;
+pub mod secret;

@@ -1,0 +1,5 @@
+//! A folder as a web site.
+
+mod config;
+
+pub use config::{Config, Symlinks};

@@ -1,0 +1,5 @@
+//! Logs, the access log, metrics and health.
+
+mod config;
+
+pub use config::{Access, AccessFormat, Config, Format};
