@@ -19,6 +19,7 @@ pub mod redis;
 pub mod storage;
 pub mod tls;
 // 1 platform
+pub mod systemd;
 pub mod telemetry;
 // 0 leaves
 pub mod assets;
