@@ -43,10 +43,9 @@ impl AccessLog {
         };
         let layout = match (&sink, config.format) {
             (Sink::Journal(_), _) => Layout::Journal,
-            (_, AccessFormat::Json) => Layout::Json,
             (_, AccessFormat::Combined) => Layout::Combined,
             (Sink::Stream(_), AccessFormat::Auto) if std::io::stdout().is_terminal() => Layout::Combined,
-            (_, AccessFormat::Auto) => Layout::Json,
+            (_, AccessFormat::Json | AccessFormat::Auto) => Layout::Json,
         };
         Self::start(sink, layout, LIMIT)
     }

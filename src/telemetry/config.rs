@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Fault;
 
+use super::error::Error;
+use super::log::filter;
+
 /// What is logged, how and where.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
@@ -74,8 +77,12 @@ impl Config {
     #[must_use]
     pub fn validate(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&self.level) {
-            faults.push(Fault::new("level", error.to_string(), "Use error, warn, info, debug or trace."));
+        if let Err(Error::Level { problem, .. }) = filter(&self.level) {
+            faults.push(Fault::new(
+                "level",
+                problem,
+                "Use error, warn, info, debug or trace, or \"info,beacon::tls=debug\" for one module.",
+            ));
         }
         let output = self.access.output.as_str();
         if !matches!(output, "stdout" | "journald" | "off") && !output.starts_with('/') {

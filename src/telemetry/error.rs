@@ -7,13 +7,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `log.level` is no filter.
-    #[error("log.level \"{level}\" cannot be read; use error, warn, info, debug or trace")]
+    #[error("log.level \"{level}\" cannot be read: {problem}; use error, warn, info, debug or trace")]
     Level {
         /// The text as it was given.
         level: String,
-        /// What the parser says.
-        #[source]
-        source: tracing_subscriber::filter::ParseError,
+        /// What is wrong with it.
+        problem: String,
     },
     /// Something else in the process collects log events already.
     #[error("logging was started by something else in this process; start it with telemetry::init alone")]

@@ -39,12 +39,7 @@ pub fn json(out: &mut Vec<u8>, text: &[u8]) {
 pub fn combined(out: &mut Vec<u8>, text: &[u8]) {
     for &byte in text {
         if matches!(byte, 0..0x20 | b'"' | b'\\' | 0x7f..) {
-            out.extend_from_slice(&[
-                b'\\',
-                b'x',
-                HEX_UPPER[usize::from(byte >> 4)],
-                HEX_UPPER[usize::from(byte & 15)],
-            ]);
+            out.extend_from_slice(&[b'\\', b'x', HEX_UPPER[usize::from(byte >> 4)], HEX_UPPER[usize::from(byte & 15)]]);
         } else {
             out.push(byte);
         }

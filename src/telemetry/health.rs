@@ -95,26 +95,26 @@ impl Health {
 impl Component {
     /// It works.
     pub fn ok(&self) {
-        self.say(State::Ok, String::new());
+        self.say(State::Ok, "");
     }
 
     /// It works in part, and Beacon stays ready. The reason is shown to operators: no secrets.
     pub fn degraded(&self, reason: impl Into<String>) {
-        self.say(State::Degraded, reason.into());
+        self.say(State::Degraded, &reason.into());
     }
 
     /// It does not work, and Beacon is not ready. The reason is shown to operators: no secrets.
     pub fn failed(&self, reason: impl Into<String>) {
-        self.say(State::Failed, reason.into());
+        self.say(State::Failed, &reason.into());
     }
 
     /// A change is logged once, however often it is said.
-    fn say(&self, state: State, reason: String) {
+    fn say(&self, state: State, reason: &str) {
         let mut components = lock(&self.components);
         let Some(report) = components.get_mut(self.index) else { return };
         let (before, name) = (report.state, report.name);
         report.state = state;
-        report.reason.clone_from(&reason);
+        reason.clone_into(&mut report.reason);
         drop(components);
         if before == state {
             return;

@@ -93,8 +93,7 @@ impl Scratch {
     }
 
     fn calendar(&mut self, time: SystemTime) {
-        const MONTHS: [&str; 12] =
-            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let at = Civil::of(time);
         let month = MONTHS[usize::from(at.month - 1) % 12];
         let (hour, minute, second) = (at.hour, at.minute, at.second);

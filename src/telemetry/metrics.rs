@@ -78,6 +78,7 @@ pub struct MountMetrics {
 }
 
 struct Series {
+    /// Escaped for the text format.
     mount: String,
     in_flight: AtomicI64,
     requests: [AtomicU64; CODES],
@@ -112,13 +113,15 @@ impl Metrics {
     /// removes keeps its counters, as Prometheus expects.
     #[must_use]
     pub fn mount(&self, name: &str) -> MountMetrics {
+        // prometheus-client writes label values as they are.
+        let name = name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let mut mounts = lock(&self.inner.traffic.mounts);
         if let Some(mount) = mounts.iter().find(|mount| mount.series.mount == name) {
             return mount.clone();
         }
         let mount = MountMetrics {
             series: Arc::new(Series {
-                mount: name.into(),
+                mount: name,
                 in_flight: AtomicI64::new(0),
                 requests: [const { AtomicU64::new(0) }; CODES],
                 buckets: [const { AtomicU64::new(0) }; BUCKETS.len() + 1],
@@ -317,6 +320,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::float_cmp, reason = "counts are whole numbers, which floats hold exactly")]
     use super::*;
     use prometheus_client::metrics::gauge::Gauge;
     use std::collections::{HashMap, HashSet};
@@ -370,7 +374,8 @@ mod tests {
             mount.ended(200, Duration::from_micros(micros), 0);
         }
         let page = parse(&metrics.render());
-        let bucket = |le: &str| page[&format!("beacon_http_request_duration_seconds_bucket{{le=\"{le}\",mount=\"/\"}}")];
+        let bucket =
+            |le: &str| page[&format!("beacon_http_request_duration_seconds_bucket{{le=\"{le}\",mount=\"/\"}}")];
         assert_eq!(bucket("0.0005"), 1.0);
         assert_eq!(bucket("0.001"), 3.0);
         assert_eq!(bucket("0.1"), 3.0);

@@ -30,7 +30,7 @@ impl Process {
 
 impl Collector for Process {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
-        gauge(&mut out, "process_start_time_seconds", "When the process started, since 1970.", self.started)?;
+        gauge(&mut out, "process_start_time_seconds", "When the process started, since 1970.", &self.started)?;
         if let Ok(status) = fs::read_to_string("/proc/self/status") {
             for (key, unit, name, help) in [
                 ("VmRSS:", 1_024, "process_resident_memory_bytes", "Memory in use."),
@@ -38,16 +38,21 @@ impl Collector for Process {
                 ("Threads:", 1, "process_threads", "Threads."),
             ] {
                 if let Some(value) = after(&status, key) {
-                    gauge(&mut out, name, help, value * unit)?;
+                    gauge(&mut out, name, help, &(value * unit))?;
                 }
             }
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
             // One of them is the folder that is being read.
-            gauge(&mut out, "process_open_fds", "Open file descriptors.", (open.count() as u64).saturating_sub(1))?;
+            gauge(&mut out, "process_open_fds", "Open file descriptors.", &(open.count() as u64).saturating_sub(1))?;
         }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        gauge(&mut out, "process_max_fds", "The most descriptors that may be open.", limit.unwrap_or(u64::MAX) as f64)?;
+        gauge(
+            &mut out,
+            "process_max_fds",
+            "The most descriptors that may be open.",
+            &(limit.unwrap_or(u64::MAX) as f64),
+        )?;
         if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().and_then(|stat| cpu_seconds(&stat)) {
             out.encode_descriptor("process_cpu_seconds", "Processor time used.", None, MetricType::Counter)?
                 .encode_counter::<NoLabelSet, _, u64>(&seconds, None)?;
@@ -56,8 +61,8 @@ impl Collector for Process {
     }
 }
 
-fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
-    out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: &impl EncodeGaugeValue) -> fmt::Result {
+    out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(value)
 }
 
 /// The number in the line of /proc/self/status that begins with `key`.

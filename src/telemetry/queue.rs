@@ -166,7 +166,7 @@ impl Queue {
             let now = Instant::now();
             let wait = if state.buffer.is_empty() {
                 state.idle = true;
-                if sink.needs_looking() || self.unreported() > 0 { LOOK } else { Duration::from_secs(3_600) }
+                if sink.needs_looking() || self.unreported() > 0 { LOOK } else { Duration::from_hours(1) }
             } else {
                 state.idle = false;
                 (*deadline.get_or_insert(now + GATHER)).saturating_duration_since(now)
@@ -174,8 +174,7 @@ impl Queue {
             if wait.is_zero() {
                 break;
             }
-            let (guard, timeout) =
-                self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+            let (guard, timeout) = self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
             state = guard;
             if timeout.timed_out() {
                 break;
