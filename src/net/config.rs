@@ -21,6 +21,9 @@ pub struct Config {
     /// Addresses and networks of proxies whose X-Forwarded-For, X-Forwarded-Proto, Forwarded and X-Request-Id are
     /// believed. From anyone else these headers are removed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which those proxies name the client: "x-forwarded-for" (with X-Forwarded-Proto) or "forwarded"
+    /// (RFC 7239). The other one is not read, because a proxy passes it on as the client sent it.
+    pub forwarded_header: ForwardedHeader,
     /// Addresses and networks that must begin each connection with a PROXY protocol header (version 1 or 2). From
     /// anyone else such a header is bad input.
     pub proxy_protocol: Vec<IpNet>,
@@ -31,6 +34,17 @@ pub struct Config {
     pub max_connections_per_client: usize,
 }
 
+/// The header in which a trusted proxy names the client.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// X-Forwarded-For and X-Forwarded-Proto.
+    #[default]
+    XForwardedFor,
+    /// Forwarded.
+    Forwarded,
+}
+
 impl Default for Config {
     fn default() -> Self {
         let local = |port: u16| vec![format!("127.0.0.1:{port}"), format!("[::1]:{port}")];
@@ -39,6 +53,7 @@ impl Default for Config {
             http: local(8080),
             operations: vec!["127.0.0.1:9464".into()],
             trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
             proxy_protocol: Vec::new(),
             max_connections: 10_000,
             max_connections_per_client: 512,
