@@ -1,15 +1,45 @@
 //! From a connection to a request to a response: HTTP/1.1 and HTTP/2 behind one strict ingress.
 //!
-//! This engine knows no feature. A feature implements [`Handler`]; `app` mounts handlers on a [`Router`].
+//! This engine knows no feature. A feature implements [`Handler`]; `app` mounts handlers on a [`Router`] and gives the
+//! whole to an [`Edge`], which serves connections. A request passes, in this order: the gate (HTTP/1.1 framing) or the
+//! frame watch (HTTP/2), hyper, the ingress, ACME challenges, the redirect to HTTPS, rate limits, the router, the
+//! mount's handler; its response gets headers, compression, and a line in the access log when its body has ended.
 
+mod accept_encoding;
 mod body;
+mod client;
+mod compress;
 mod config;
+mod connection;
+mod edge;
+mod frames;
+mod gate;
+mod guard;
 mod handler;
+mod host;
+mod incoming;
+mod ingress;
+mod path;
 mod problem;
+mod rate;
+mod record;
+mod registry;
 mod request;
+mod router;
+mod watch;
 
+pub use accept_encoding::{AcceptEncoding, Encoding};
 pub use body::{Body, Stream};
+pub use client::Trusted;
+pub use compress::is_text;
 pub use config::{Compression, Config, Limits, Rate, SecurityHeaders, Timeouts};
+pub use edge::{Challenges, Edge, Served};
 pub use handler::{Handler, Later, Reply, Response};
+pub use host::Hosts;
+pub use incoming::BodyError;
+pub use ingress::Rules;
 pub use problem::{Problem, escape};
+pub use rate::{Limiter, subject};
+pub use registry::{Peer, Registry, Stage};
 pub use request::{Context, Request, RequestBody};
+pub use router::{Mount, Router};

@@ -7,7 +7,6 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::error::BoxError;
 use crate::id::RequestId;
@@ -43,6 +42,12 @@ pub struct Context {
 }
 
 impl Context {
+    /// What is known of a request that was refused.
+    #[must_use]
+    pub fn refused(id: RequestId, client: IpAddr) -> Self {
+        Self { id, client, secure: false, host: Arc::default(), path: Arc::default(), mounted: 0, user: None }
+    }
+
     /// The path below the mount, without a leading slash.
     #[must_use]
     pub fn rest(&self) -> &str {
@@ -55,7 +60,6 @@ pub struct RequestBody(Inner);
 
 enum Inner {
     Empty,
-    Incoming(Incoming),
     Limited(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -64,12 +68,6 @@ impl RequestBody {
     #[must_use]
     pub fn empty() -> Self {
         Self(Inner::Empty)
-    }
-
-    /// A body from the connection.
-    #[must_use]
-    pub fn incoming(body: Incoming) -> Self {
-        Self(Inner::Incoming(body))
     }
 
     /// A body under limits.
@@ -88,7 +86,6 @@ impl http_body::Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.0 {
             Inner::Empty => Poll::Ready(None),
-            Inner::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Limited(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -96,7 +93,6 @@ impl http_body::Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Empty => true,
-            Inner::Incoming(body) => body.is_end_stream(),
             Inner::Limited(body) => body.is_end_stream(),
         }
     }
@@ -104,7 +100,6 @@ impl http_body::Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Empty => SizeHint::with_exact(0),
-            Inner::Incoming(body) => body.size_hint(),
             Inner::Limited(body) => body.size_hint(),
         }
     }

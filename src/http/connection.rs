@@ -1,0 +1,181 @@
+//! Drives one connection: hyper for its protocol, and one timer for every deadline.
+//!
+//! The protocol is known before (from ALPN, or HTTP/1.1 without TLS): hyper-util's way to find it out has no deadline.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until};
+
+use super::guard::Guard;
+use super::registry::{Connection, Peer, Stage};
+use super::watch::Expiry;
+use super::{Config, Edge, Timeouts};
+use crate::clock;
+
+/// How long a connection that is being closed may take for its last words, in milliseconds.
+const LAST_WORDS: u64 = 1_000;
+
+impl Edge {
+    /// Serves one connection to its end, as HTTP/2 or HTTP/1.1.
+    pub async fn serve<T>(&self, io: T, http2: bool, peer: Peer)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let config = self.served().config.clone();
+        let (id, connection) = self.registry().insert(peer);
+        let _entry = Entry { edge: self, id };
+        let guard = Guard::new(io, http2, config.limits, connection.clone());
+        let edge = self.clone();
+        let shared = connection.clone();
+        let service = service_fn(move |request| {
+            let answer = edge.clone().respond(request, shared.clone());
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let io = TokioIo::new(guard);
+        if http2 {
+            drive(http2_builder(&config).serve_connection(io, service), &connection, &config.timeouts, true).await;
+        } else {
+            let serving = http1_builder(&config).serve_connection(io, service).with_upgrades();
+            drive(serving, &connection, &config.timeouts, false).await;
+        }
+    }
+}
+
+/// Takes the connection out of the registry, however it ends.
+struct Entry<'a> {
+    edge: &'a Edge,
+    id: u64,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.edge.registry().remove(self.id);
+    }
+}
+
+fn http1_builder(config: &Config) -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .keep_alive(true)
+        .half_close(false)
+        .pipeline_flush(true)
+        .header_read_timeout(None)
+        // The gate answers first; hyper's own limits stand a little behind it.
+        .max_headers(config.limits.header_count + 1)
+        .max_buf_size(config.limits.header_bytes.max(8_192) + 8_192);
+    builder
+}
+
+fn http2_builder(config: &Config) -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.limits.h2_streams)
+        // Twice the limit, so that what is a little too large gets a status and not a reset.
+        .max_header_list_size((config.limits.header_bytes * 2) as u32)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_frame_size(16 * 1024)
+        .max_send_buf_size(256 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(200);
+    builder
+}
+
+/// A connection of hyper's, of either protocol.
+trait Serving: Future {
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, S> Serving for hyper::server::conn::http1::UpgradeableConnection<I, S>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: hyper::service::HttpService<hyper::body::Incoming>,
+    S::Error: Into<crate::error::BoxError>,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<crate::error::BoxError>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        hyper::server::conn::http1::UpgradeableConnection::graceful_shutdown(self);
+    }
+}
+
+impl<I, S> Serving for hyper::server::conn::http2::Connection<I, S, TokioExecutor>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<hyper::body::Incoming>,
+    S::Error: Into<crate::error::BoxError>,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<crate::error::BoxError>,
+    TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        hyper::server::conn::http2::Connection::graceful_shutdown(self);
+    }
+}
+
+/// Runs `serving` until it ends, a deadline passes, or a stop closes it.
+async fn drive(serving: impl Serving, connection: &Arc<Connection>, waits: &Timeouts, http2: bool) {
+    let watch = &connection.watch;
+    let mut serving = pin!(serving);
+    let mut armed = 0;
+    let mut timer = pin!(sleep_until(Instant::now()));
+    let mut told = false;
+    // When a connection that is being closed is dropped.
+    let mut last: Option<u64> = None;
+    std::future::poll_fn(move |cx| {
+        watch.waker.register(cx.waker());
+        let stage = watch.stage.load(Relaxed);
+        if stage >= Stage::Abort as u8 {
+            return Poll::Ready(());
+        }
+        if !told && (stage >= Stage::Graceful as u8 || (http2 && stage >= Stage::LameDuck as u8)) {
+            told = true;
+            serving.as_mut().graceful_shutdown();
+        }
+        if serving.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            let now = clock::millis();
+            let due = match last {
+                Some(at) if at <= now => return Poll::Ready(()),
+                Some(at) => at,
+                None => match watch.due(now, waits) {
+                    Ok(at) => at,
+                    Err(Expiry::SlowRead) => return Poll::Ready(()),
+                    Err(why) => {
+                        watch.end_with(why);
+                        if why == Expiry::Idle || http2 {
+                            serving.as_mut().graceful_shutdown();
+                        }
+                        last = Some(now + LAST_WORDS);
+                        if serving.as_mut().poll(cx).is_ready() {
+                            return Poll::Ready(());
+                        }
+                        continue;
+                    }
+                },
+            };
+            // The timer stays as it is while it would fire early enough: most polls set nothing.
+            if armed > now && armed <= due {
+                return Poll::Pending;
+            }
+            armed = due;
+            timer.as_mut().reset(Instant::now() + Duration::from_millis(due.saturating_sub(now).max(1)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+}

@@ -1,0 +1,344 @@
+//! From an admitted request to its response: what is served now, and everything that is done to each request in order.
+//!
+//! [`Edge::respond`] can be read as the list of what happens to a request. What is served is one value that a reload
+//! swaps whole; requests that began under the old one end under it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use hyper::body::Incoming;
+
+use super::accept_encoding::AcceptEncoding;
+use super::compress::Compressor;
+use super::incoming::Limited;
+use super::ingress::Rules;
+use super::rate::Limiter;
+use super::record::{Record, Tracked};
+use super::registry::{Connection, Registry};
+use super::router::{Found, Mount, Router};
+use super::{Body, Config, Context, Handler, Problem, Reply, Request, RequestBody, Response};
+use crate::telemetry::{AccessLog, MountMetrics};
+
+/// Where an ACME authority looks for the answer to its challenge (RFC 8555 section 8.3).
+const CHALLENGE: &str = "/.well-known/acme-challenge/";
+
+/// Gives the answer to an ACME challenge by its token.
+pub type Challenges = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Everything that is served, made whole from a configuration.
+pub struct Served {
+    /// Limits, deadlines and switches.
+    pub config: Config,
+    /// What a request must be.
+    pub rules: Rules,
+    /// Who answers.
+    pub router: Router,
+    /// The rate of requests from one client.
+    pub limiter: Option<Limiter>,
+    /// Headers for responses that do not have them.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The port to which plain HTTP is redirected, if it is.
+    pub redirect: Option<u16>,
+    /// Answers ACME challenges over plain HTTP.
+    pub challenges: Option<Challenges>,
+    /// Counts requests that reach no mount.
+    pub unrouted: MountMetrics,
+    hsts: Option<HeaderValue>,
+    compressor: Compressor,
+}
+
+/// Serves connections. A cheap handle.
+#[derive(Clone)]
+pub struct Edge(Arc<Inner>);
+
+pub(super) struct Inner {
+    served: ArcSwap<Served>,
+    pub(super) registry: Registry,
+    pub(super) access: AccessLog,
+}
+
+impl Served {
+    /// What is served: `config` says how, `rules` and `router` what and to whom.
+    #[must_use]
+    pub fn new(config: Config, rules: Rules, router: Router, unrouted: MountMetrics) -> Self {
+        let headers = config
+            .headers
+            .list()
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?)))
+            .collect();
+        let hsts = (!config.hsts.is_zero()).then(|| {
+            let subdomains = if config.hsts_subdomains { "; includeSubDomains" } else { "" };
+            HeaderValue::try_from(format!("max-age={}{subdomains}", config.hsts.as_secs())).ok()
+        });
+        Self {
+            limiter: Limiter::new(&config.rate),
+            compressor: Compressor::new(&config.compression),
+            hsts: hsts.flatten(),
+            headers,
+            rules,
+            router,
+            redirect: None,
+            challenges: None,
+            unrouted,
+            config,
+        }
+    }
+}
+
+impl Edge {
+    /// An edge that serves `served`, writes access lines to `access`.
+    #[must_use]
+    pub fn new(served: Served, access: AccessLog) -> Self {
+        Self(Arc::new(Inner { served: ArcSwap::from_pointee(served), registry: Registry::default(), access }))
+    }
+
+    /// Serves `served` from the next request on.
+    pub fn swap(&self, served: Served) {
+        self.0.served.store(Arc::new(served));
+    }
+
+    /// The connections being served.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    pub(super) fn served(&self) -> Arc<Served> {
+        self.0.served.load_full()
+    }
+
+    /// Answers one request.
+    pub(super) async fn respond(
+        self,
+        request: hyper::Request<Incoming>,
+        connection: Arc<Connection>,
+    ) -> http::Response<Tracked> {
+        let received = Instant::now();
+        let served = self.served();
+        connection.watch.begin();
+        let (mut parts, body) = request.into_parts();
+        let upgrade = parts.extensions.get::<hyper::upgrade::OnUpgrade>().is_some();
+        let mut record = Box::new(Record::new(
+            self.0.clone(),
+            served.clone(),
+            connection.clone(),
+            &parts,
+            received,
+            SystemTime::now(),
+        ));
+        let admitted = served.rules.admit(&mut parts, &connection.peer);
+        let (mut context, refused) = match admitted {
+            Ok(context) => (context, None),
+            Err((problem, id)) => (Context::refused(id, connection.peer.address), Some(problem)),
+        };
+        record.note(&context);
+        let accepts = AcceptEncoding::of(&parts.headers);
+        let draining = connection.is_draining();
+        let (secure, id) = (context.secure, context.id);
+        let mut mount: Option<Arc<Mount>> = None;
+        let mut response = match refused {
+            Some(problem) => problem.response(&parts.headers, &id),
+            None => match served.route(&mut context, &parts) {
+                Err(response) => response,
+                Ok(found) => {
+                    record.mounted(&found);
+                    mount = Some(found.clone());
+                    let body = match served.limit(&found, &parts, body) {
+                        Ok(body) => body,
+                        Err(problem) => {
+                            let response = problem.response(&parts.headers, &id);
+                            return served.finish(response, record, &Finish { mount, accepts, draining, secure, id });
+                        }
+                    };
+                    let accept = parts.headers.clone_accept();
+                    let request = Request { parts, body, context };
+                    call(&*found.handler, request, served.config.timeouts.handler)
+                        .await
+                        .unwrap_or_else(|problem| problem.response(&accept, &id))
+                }
+            },
+        };
+        if upgrade && response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            connection.watch.upgrade();
+        } else {
+            response.extensions_mut().clear();
+        }
+        served.finish(response, record, &Finish { mount, accepts, draining, secure, id })
+    }
+}
+
+/// What is known of the request when its response is finished.
+struct Finish {
+    mount: Option<Arc<Mount>>,
+    accepts: AcceptEncoding,
+    draining: bool,
+    secure: bool,
+    id: crate::id::RequestId,
+}
+
+impl Served {
+    /// Finds the mount, unless something else answers first.
+    fn route(&self, context: &mut Context, parts: &http::request::Parts) -> Result<Arc<Mount>, Response> {
+        if let Some(answer) = self.challenge(context, parts) {
+            return Err(answer);
+        }
+        if let Some(port) = self.redirect
+            && !context.secure
+        {
+            return Err(redirect_to_https(context, parts, port));
+        }
+        let too_many = |wait: std::time::Duration| {
+            let problem = Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "There were too many requests from this address.",
+                "Wait as long as the Retry-After header says.",
+            );
+            let mut response = problem.response(&parts.headers, &context.id);
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000) as u64));
+            response
+        };
+        if let Some(limiter) = &self.limiter {
+            limiter.take(context.client).map_err(too_many)?;
+        }
+        let (mount, taken) = match self.router.find(&context.host, &context.path) {
+            Found::Mount(mount, taken) => (mount.clone(), taken),
+            Found::Slash => return Err(redirect_to_slash(parts)),
+            Found::Nothing => return Err(Problem::not_found().response(&parts.headers, &context.id)),
+        };
+        if let Some(limiter) = &mount.limiter {
+            limiter.take(context.client).map_err(too_many)?;
+        }
+        context.mounted = taken;
+        Ok(mount)
+    }
+
+    fn challenge(&self, context: &Context, parts: &http::request::Parts) -> Option<Response> {
+        let token = context.path.strip_prefix(CHALLENGE)?;
+        if context.secure || !matches!(parts.method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let answer = self.challenges.as_ref()?(token)?;
+        let mut response = Response::new(Body::from(answer));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Some(response)
+    }
+
+    /// Puts the body under the mount's limits.
+    fn limit(&self, mount: &Mount, parts: &http::request::Parts, body: Incoming) -> Result<RequestBody, Problem> {
+        if http_body::Body::is_end_stream(&body) {
+            return Ok(RequestBody::empty());
+        }
+        let most = mount.body_bytes;
+        let declared =
+            parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if declared.is_some_and(|length| length > most) {
+            return Err(super::BodyError::TooLarge(most).problem());
+        }
+        Ok(RequestBody::limited(Limited::new(body, most, &self.config.timeouts)))
+    }
+
+    /// Adds what every response has, and compresses.
+    fn finish(&self, mut response: Response, mut record: Box<Record>, finish: &Finish) -> http::Response<Tracked> {
+        let headers = response.headers_mut();
+        if let Some(mount) = &finish.mount {
+            for (name, value) in &mount.headers {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        for (name, value) in &self.headers {
+            headers.entry(name).or_insert_with(|| value.clone());
+        }
+        if finish.secure
+            && let Some(value) = &self.hsts
+        {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
+        }
+        if let Ok(value) = HeaderValue::from_str(finish.id.as_str()) {
+            headers.insert(self.rules.id_header.clone(), value);
+        }
+        if finish.draining && record.version() != Version::HTTP_2 {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let response = self.compressor.apply(response, finish.accepts, record.is_head());
+        record.answered(response.status());
+        response.map(|body| Tracked::new(body, record))
+    }
+}
+
+/// Calls a handler; a panic or a deadline passed becomes a problem.
+async fn call(handler: &dyn Handler, request: Request, most: std::time::Duration) -> Result<Response, Problem> {
+    let id = request.context.id;
+    let failed = |_| {
+        tracing::error!(request_id = %id, "a handler panicked; the request was answered with status 500");
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "Something went wrong on the server.",
+            "Try again. If it goes on, tell the operator the request's identifier.",
+        )
+    };
+    match std::panic::catch_unwind(AssertUnwindSafe(|| handler.handle(request))).map_err(failed)? {
+        Reply::Now(response) => Ok(response),
+        Reply::Later(future) => match tokio::time::timeout(most, AssertUnwindSafe(future).catch_unwind()).await {
+            Ok(result) => result.map_err(failed),
+            Err(_) => Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "handler_timeout",
+                "The server took too long to answer.",
+                "Try again later.",
+            )),
+        },
+    }
+}
+
+fn redirect(to: String) -> Response {
+    let mut response = Response::new(Body::Empty);
+    match HeaderValue::try_from(to) {
+        Ok(value) => {
+            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            response.headers_mut().insert(header::LOCATION, value);
+        }
+        Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
+    }
+    response
+}
+
+fn redirect_to_https(context: &Context, parts: &http::request::Parts, port: u16) -> Response {
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    redirect(format!("https://{}{port}{target}", context.host))
+}
+
+fn redirect_to_slash(parts: &http::request::Parts) -> Response {
+    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // Runs of slashes are joined, or "//evil.test" would lead to another host.
+    let path = parts.uri.path().trim_start_matches('/').trim_end_matches('/');
+    redirect(format!("/{path}/{query}"))
+}
+
+/// Keeps what an error's form depends on, when the request itself is given away.
+trait CloneAccept {
+    fn clone_accept(&self) -> HeaderMap;
+}
+
+impl CloneAccept for HeaderMap {
+    fn clone_accept(&self) -> HeaderMap {
+        let mut kept = HeaderMap::new();
+        for value in self.get_all(header::ACCEPT) {
+            kept.append(header::ACCEPT, value.clone());
+        }
+        kept
+    }
+}

@@ -1,0 +1,190 @@
+//! The I/O of one connection, under watch: what comes in passes the gate (HTTP/1.1) or the frame watch (HTTP/2), and
+//! every wait is noted.
+//!
+//! When the gate refuses, or a head does not end in time, the guard answers by itself and closes: hyper has not seen a
+//! request yet and would only close.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Limits;
+use super::frames::Frames;
+use super::gate::{Gate, Refusal};
+use super::registry::Connection;
+use super::watch::{Expiry, Watch};
+use crate::clock;
+
+/// A connection under watch.
+pub struct Guard<T> {
+    io: T,
+    protocol: Protocol,
+    limits: Limits,
+    connection: Arc<Connection>,
+    /// A refusal that waits until the requests before it are answered.
+    pending: Option<Refusal>,
+    /// The answer being written, and how much of it has been.
+    answer: Option<(Vec<u8>, usize)>,
+}
+
+enum Protocol {
+    Http1(Gate),
+    Http2(Frames),
+}
+
+impl<T> Guard<T> {
+    /// Guards a connection that speaks HTTP/1.1 or, if `http2`, HTTP/2.
+    pub fn new(io: T, http2: bool, limits: Limits, connection: Arc<Connection>) -> Self {
+        let protocol = if http2 { Protocol::Http2(Frames::default()) } else { Protocol::Http1(Gate::default()) };
+        Self { io, protocol, limits, connection, pending: None, answer: None }
+    }
+
+    /// Looks at what came in; cuts off what must not be seen.
+    fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let bytes = &buf.filled()[before..];
+        match &mut self.protocol {
+            Protocol::Http2(frames) => {
+                frames.pass(bytes, clock::millis(), self.limits.h2_control_frames).map_err(|_| {
+                    io::Error::new(io::ErrorKind::InvalidData, "the client floods the connection with control frames")
+                })?;
+                self.connection.watch.head(frames.in_partial_head());
+            }
+            Protocol::Http1(gate) => {
+                if self.connection.watch.is_upgraded() {
+                    gate.open();
+                }
+                match gate.pass(bytes, &self.limits) {
+                    Ok(()) => self.connection.watch.head(gate.in_partial_head()),
+                    Err(refusal) if refusal.in_head => {
+                        self.connection.watch.head(false);
+                        buf.set_filled(before + refusal.from);
+                        self.pending = Some(refusal);
+                    }
+                    Err(refusal) => return Err(io::Error::new(io::ErrorKind::InvalidData, refusal.code)),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
+    /// Writes the answer that ends the connection.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some((bytes, done)) = &mut self.answer {
+            while *done < bytes.len() {
+                let written = ready!(Pin::new(&mut self.io).poll_write(cx, &bytes[*done..]))?;
+                if written == 0 {
+                    break;
+                }
+                *done += written;
+            }
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        }
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the request was refused")))
+    }
+}
+
+/// The whole response to a request that was refused before it was one.
+fn answer(status: StatusCode, code: &str) -> Vec<u8> {
+    let body = format!("{{\"code\":\"{code}\",\"message\":\"The request is not well formed, or beyond a limit.\"}}");
+    format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
+         x-content-type-options: nosniff\r\nconnection: close\r\n\r\n{body}",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("Error"),
+        body.len(),
+    )
+    .into_bytes()
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.answer.is_some() {
+            return this.poll_answer(cx);
+        }
+        if let Some(refusal) = this.pending {
+            if !this.connection.watch.is_quiet() {
+                // The connection reads again when it has answered what came before.
+                this.connection.watch.waker.register(cx.waker());
+                return Poll::Pending;
+            }
+            this.answer = Some((answer(refusal.status, refusal.code), 0));
+            return this.poll_answer(cx);
+        }
+        if this.connection.watch.ending() == Some(Expiry::Head) {
+            if this.connection.watch.is_quiet() && matches!(this.protocol, Protocol::Http1(_)) {
+                this.answer = Some((answer(StatusCode::REQUEST_TIMEOUT, "header_timeout"), 0));
+                return this.poll_answer(cx);
+            }
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        if buf.filled().len() == before {
+            return Poll::Ready(Ok(()));
+        }
+        this.inspect(buf, before)?;
+        if this.pending.is_some() && buf.filled().len() == before {
+            // Nothing good came before the refused message; an empty read would mean the end of the stream.
+            if this.connection.watch.is_quiet() {
+                return Pin::new(this).poll_read(cx, buf);
+            }
+            this.connection.watch.waker.register(cx.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_write(cx, buf);
+        note(&this.connection.watch, &result);
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        note(&this.connection.watch, &result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_flush(cx);
+        match &result {
+            Poll::Pending => this.connection.watch.write_waits(),
+            Poll::Ready(_) => this.connection.watch.flushed(),
+        }
+        result
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+fn note(watch: &Watch, result: &Poll<io::Result<usize>>) {
+    match result {
+        Poll::Pending => watch.write_waits(),
+        Poll::Ready(Ok(bytes)) => watch.wrote(*bytes),
+        Poll::Ready(Err(_)) => {}
+    }
+}

@@ -1,0 +1,180 @@
+//! What is remembered of a request until its response has ended, and then written to the access log and counted.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::header::{REFERER, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http_body::{Frame, SizeHint};
+
+use super::edge::{Inner, Served};
+use super::registry::Connection;
+use super::router::Mount;
+use super::{Body, Context};
+use crate::error::BoxError;
+use crate::id::RequestId;
+use crate::telemetry::AccessLine;
+
+/// What is remembered of a request.
+pub(super) struct Record {
+    edge: Arc<Inner>,
+    served: Arc<Served>,
+    connection: Arc<Connection>,
+    mount: Option<Arc<Mount>>,
+    received: Instant,
+    time: SystemTime,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    referer: Option<HeaderValue>,
+    agent: Option<HeaderValue>,
+    id: RequestId,
+    client: IpAddr,
+    host: Arc<str>,
+    secure: bool,
+    status: StatusCode,
+}
+
+impl Record {
+    pub(super) fn new(
+        edge: Arc<Inner>,
+        served: Arc<Served>,
+        connection: Arc<Connection>,
+        parts: &Parts,
+        received: Instant,
+        time: SystemTime,
+    ) -> Self {
+        Self {
+            edge,
+            served,
+            mount: None,
+            received,
+            time,
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            version: parts.version,
+            referer: parts.headers.get(REFERER).cloned(),
+            agent: parts.headers.get(USER_AGENT).cloned(),
+            id: RequestId::default(),
+            client: connection.peer.address,
+            host: Arc::default(),
+            secure: connection.peer.secure,
+            status: StatusCode::OK,
+            connection,
+        }
+    }
+
+    pub(super) fn note(&mut self, context: &Context) {
+        self.id = context.id;
+        self.client = context.client;
+        self.host = context.host.clone();
+        self.secure = context.secure;
+    }
+
+    pub(super) fn mounted(&mut self, mount: &Arc<Mount>) {
+        mount.metrics.started();
+        self.mount = Some(mount.clone());
+    }
+
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.status = status;
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    fn ended(&self, bytes: u64, complete: bool) {
+        let duration = self.received.elapsed();
+        let status = self.status.as_u16();
+        let mount = if let Some(mount) = &self.mount {
+            mount.metrics.ended(status, duration, bytes);
+            &*mount.name
+        } else {
+            self.served.unrouted.started();
+            self.served.unrouted.ended(status, duration, bytes);
+            ""
+        };
+        let target = self.uri.path_and_query().map_or("", |target| target.as_str());
+        self.edge.access.write(&AccessLine {
+            time: self.time,
+            client: self.client,
+            method: self.method.as_str(),
+            host: &self.host,
+            target,
+            version: self.version,
+            status,
+            bytes,
+            duration,
+            request_id: self.id.as_str(),
+            user: None,
+            referer: self.referer.as_ref().map(HeaderValue::as_bytes),
+            user_agent: self.agent.as_ref().map(HeaderValue::as_bytes),
+            mount,
+            secure: self.secure,
+            complete,
+        });
+        self.connection.watch.end();
+    }
+}
+
+/// A response's body that tells when it has ended, one way or the other.
+pub struct Tracked {
+    body: Body,
+    record: Box<Record>,
+    bytes: u64,
+    complete: bool,
+}
+
+impl Tracked {
+    pub(super) fn new(body: Body, record: Box<Record>) -> Self {
+        // The bodies of HEAD, 204 and 304 are dropped unread, and an empty one is not asked for.
+        let unread = record.is_head()
+            || matches!(record.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            || record.status.is_informational();
+        let complete = unread || http_body::Body::is_end_stream(&body);
+        Self { body, record, bytes: 0, complete }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.record.ended(self.bytes, self.complete);
+    }
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                this.complete = http_body::Body::is_end_stream(&this.body);
+            }
+            Poll::Ready(None) => this.complete = true,
+            _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        http_body::Body::is_end_stream(&self.body)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        http_body::Body::size_hint(&self.body)
+    }
+}
