@@ -3,8 +3,11 @@
 //! The modules stand in rows, and a module imports only from rows below its own; `tests/architecture.rs` has the
 //! table and enforces it. `app::routes` shows everything that Beacon serves.
 
+// 8 entry
+pub mod cli;
 // 7 composition
 pub mod app;
+pub mod config;
 // 5 features
 pub mod docs;
 pub mod site;

@@ -1,0 +1,218 @@
+//! The known keys, taken from an example configuration in which everything is set, so that no list of keys has to be
+//! kept beside the structs.
+//!
+//! The example must be complete: a field of type `Secret` filled, an `Option` set, a map with the entry [`ANY`]. The
+//! test of `reference` reads the structs' sources and fails when one is forgotten here.
+
+use std::collections::BTreeMap;
+
+use figment::value::Value;
+
+use super::{Config, Mount, Redirect};
+use crate::secret::{MASK, Secret};
+use crate::{docs, site, tls};
+
+/// Stands for a name of the user's choice, in the example and in the lists of keys.
+pub(super) const ANY: &str = "*";
+
+/// What may stand at a place in the configuration.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// Named keys.
+    Table(BTreeMap<String, Known>),
+    /// Names of the user's choice.
+    Map(Box<Known>),
+    /// A value.
+    Leaf(Kind),
+}
+
+/// What kind of value a key has; the exact type is known to its struct alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Written as text, never shown.
+    Secret,
+    /// Written as text.
+    Text,
+    /// A number, true or false, or a list.
+    Other,
+}
+
+/// What is at a path.
+pub(super) enum Place<'a> {
+    /// A known key.
+    Known(&'a Known),
+    /// `<secret>_file`: the secret's own path is the asked one without the suffix.
+    SecretFile,
+    /// Nothing; the length of the part of the path that is known.
+    Unknown(usize),
+}
+
+impl Known {
+    /// The keys of [`Config`].
+    pub(super) fn of_config() -> Self {
+        Value::serialize(example()).map_or(Self::Table(BTreeMap::new()), |value| Self::of(&value))
+    }
+
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Dict(_, dict) => match dict.get(ANY) {
+                Some(any) => Self::Map(Box::new(Self::of(any))),
+                None => Self::Table(dict.iter().map(|(key, value)| (key.clone(), Self::of(value))).collect()),
+            },
+            Value::String(_, text) if text == MASK => Self::Leaf(Kind::Secret),
+            Value::String(..) => Self::Leaf(Kind::Text),
+            _ => Self::Leaf(Kind::Other),
+        }
+    }
+
+    /// The key below this one.
+    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Table(keys) => keys.get(name),
+            Self::Map(any) => Some(any),
+            Self::Leaf(_) => None,
+        }
+    }
+
+    /// Whether `name` below this one is the file form of a secret. In a map of secrets every name that ends in
+    /// `_file` is.
+    pub(super) fn is_secret_file(&self, name: &str) -> bool {
+        name.strip_suffix("_file").is_some_and(|secret| {
+            !secret.is_empty()
+                && matches!(self.child(secret), Some(Self::Leaf(Kind::Secret)))
+                && (matches!(self, Self::Map(_)) || self.child(name).is_none())
+        })
+    }
+
+    /// What is at `path`.
+    pub(super) fn at(&self, path: &[String]) -> Place<'_> {
+        let mut known = self;
+        for (depth, name) in path.iter().enumerate() {
+            if depth + 1 == path.len() && known.is_secret_file(name) {
+                return Place::SecretFile;
+            }
+            match known.child(name) {
+                Some(child) => known = child,
+                None => return Place::Unknown(depth),
+            }
+        }
+        Place::Known(known)
+    }
+
+    /// Every key and section, dotted, with [`ANY`] for names of the user's choice.
+    pub(super) fn keys(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        self.collect("", &mut keys);
+        keys
+    }
+
+    fn collect(&self, prefix: &str, keys: &mut Vec<String>) {
+        let mut each = |name: &str, child: &Self| {
+            let key = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+            keys.push(key.clone());
+            child.collect(&key, keys);
+        };
+        match self {
+            Self::Table(children) => children.iter().for_each(|(name, child)| each(name, child)),
+            Self::Map(any) => each(ANY, any),
+            Self::Leaf(_) => {}
+        }
+    }
+
+    /// The known key that a writer of `wrong` most likely meant.
+    pub(super) fn nearest(&self, wrong: &str) -> Option<String> {
+        let names: Vec<&str> = wrong.split('.').collect();
+        let last = names.last().copied().unwrap_or_default();
+        self.keys()
+            .into_iter()
+            .map(|key| {
+                // Names of the user's choice are taken over from what was written.
+                let key: Vec<&str> = key
+                    .split('.')
+                    .enumerate()
+                    .map(|(depth, name)| if name == ANY { names.get(depth).copied().unwrap_or(ANY) } else { name })
+                    .collect();
+                let whole = strsim::normalized_damerau_levenshtein(wrong, &key.join("."));
+                let tail = strsim::normalized_damerau_levenshtein(last, key.last().copied().unwrap_or_default());
+                // The right name in the wrong section is a likelier slip than another name in the right one, but only
+                // if the name says enough.
+                let score = if last.len() > 2 { (whole * 0.5 + tail * 0.5).max(whole) } else { whole };
+                (score, key.join("."))
+            })
+            .filter(|(score, key)| *score > 0.55 && !key.contains(ANY))
+            .max_by(|(one, _), (two, _)| one.total_cmp(two))
+            .map(|(_, key)| key)
+    }
+}
+
+/// A configuration with every option set and every map with the one entry [`ANY`].
+pub(super) fn example() -> Config {
+    let any = || BTreeMap::from([(ANY.to_owned(), "any".to_owned())]);
+    let secret = || Secret::new("any");
+    let mut config = Config::default();
+    config.tls.certificates.insert(ANY.into(), tls::CertificateFiles::default());
+    config.tls.acme.eab_key = secret();
+    config.wall.password = secret();
+    config.wall.users.insert(ANY.into(), secret());
+    config.database.url = secret();
+    config.redis.url = secret();
+    config.storage.secret_access_key = secret();
+    let mount = Mount {
+        site: Some(site::Config { error_pages: any(), cache_control: any(), types: any(), ..site::Config::default() }),
+        docs: Some(docs::Config::default()),
+        redirect: Some(Redirect::default()),
+        headers: any(),
+        ..Mount::default()
+    };
+    config.mounts.insert(ANY.into(), mount);
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(key: &str) -> Vec<String> {
+        key.split('.').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn keys_secrets_and_names_of_choice_are_told_apart() {
+        let known = Known::of_config();
+        assert!(matches!(known.at(&path("wall.password")), Place::Known(Known::Leaf(Kind::Secret))));
+        assert!(matches!(known.at(&path("wall.username")), Place::Known(Known::Leaf(Kind::Text))));
+        assert!(matches!(known.at(&path("wall.users.alice")), Place::Known(Known::Leaf(Kind::Secret))));
+        assert!(matches!(known.at(&path("server.drain")), Place::Known(Known::Leaf(Kind::Text))));
+        assert!(matches!(known.at(&path("server.workers")), Place::Known(Known::Leaf(Kind::Other))));
+        assert!(matches!(known.at(&path("mounts.x.site.types.wasm")), Place::Known(Known::Leaf(Kind::Text))));
+        assert!(matches!(known.at(&path("mounts.x")), Place::Known(Known::Table(_))));
+    }
+
+    #[test]
+    fn only_secrets_have_a_file_form() {
+        let known = Known::of_config();
+        assert!(matches!(known.at(&path("wall.password_file")), Place::SecretFile));
+        assert!(matches!(known.at(&path("wall.users.alice_file")), Place::SecretFile));
+        assert!(matches!(known.at(&path("wall.username_file")), Place::Unknown(1)));
+        // A key of that name, which is no file form of anything.
+        assert!(matches!(known.at(&path("tls.acme.ca_file")), Place::Known(_)));
+    }
+
+    #[test]
+    fn the_nearest_key_is_found_in_its_own_and_in_other_sections() {
+        let known = Known::of_config();
+        for (wrong, right) in [
+            ("listen.htps", "listen.https"),
+            ("lisen", "listen"),
+            ("wall.pasword", "wall.password"),
+            ("http.idle", "http.timeouts.idle"),
+            ("server.hosts", "http.hosts"),
+            ("mounts.site.site.rot", "mounts.site.site.root"),
+            ("mount", "mounts"),
+            ("database_url", "database.url"),
+        ] {
+            assert_eq!(known.nearest(wrong).as_deref(), Some(right), "{wrong}");
+        }
+        assert_eq!(known.nearest("qqqqqqqq"), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! The built binary in a scratch folder: exit codes, messages, configuration errors.
