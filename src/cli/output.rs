@@ -21,11 +21,8 @@ pub(super) fn warn(text: &str) {
 }
 
 fn say(word: &str, colour: &str, text: &str) {
-    let text = if colourful() {
-        format!("\x1b[1;{colour}m{word}:\x1b[0m {text}\n")
-    } else {
-        format!("{word}: {text}\n")
-    };
+    let text =
+        if colourful() { format!("\x1b[1;{colour}m{word}:\x1b[0m {text}\n") } else { format!("{word}: {text}\n") };
     // There is nobody left to tell when this fails.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

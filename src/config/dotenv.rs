@@ -70,7 +70,10 @@ impl<'a> Reader<'a> {
             Some('#') => None,
             Some('\'') => {
                 let name = self.quoted_name().ok_or_else(|| {
-                    fault("a name in single quotes is empty or never ends", "Write NAME=value, without quotes around NAME.")
+                    fault(
+                        "a name in single quotes is empty or never ends",
+                        "Write NAME=value, without quotes around NAME.",
+                    )
                 })?;
                 Some(name)
             }

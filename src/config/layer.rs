@@ -111,8 +111,8 @@ impl<'a> Layer<'a> {
                 self.misplaced(path, origin(line), "a single value does not fit", "a table of keys and values");
             }
             (_, Node::Table(table)) => {
-                if table.is_empty() {
-                    // An empty table says something: [mounts.x.docs] makes a documentation mount.
+                if table.is_empty() && self.known.is_named_by_user(path) {
+                    // Here an empty table says something: [mounts.x.docs] makes a documentation mount.
                     let entry = Entry { value: Dict::new().into(), origin: origin(line), from_file: false };
                     self.entries.insert(path.clone(), entry);
                 }

@@ -100,6 +100,10 @@ impl Origins {
                 beside.push(shown);
             }
         }
-        if beside.is_empty() { "default".into() } else { format!("not set; [{section}] is set by {}", beside.join(", ")) }
+        if beside.is_empty() {
+            "default".into()
+        } else {
+            format!("not set; [{section}] is set by {}", beside.join(", "))
+        }
     }
 }

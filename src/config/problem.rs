@@ -40,7 +40,8 @@ impl fmt::Display for Problem {
 
 /// Joins the names of a key with dots; a name that TOML would quote is quoted.
 pub(super) fn dotted(path: &[String]) -> String {
-    let bare = |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let bare =
+        |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     let names: Vec<String> =
         path.iter().map(|name| if bare(name) { name.clone() } else { format!("{name:?}") }).collect();
     names.join(".")

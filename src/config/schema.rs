@@ -99,6 +99,16 @@ impl Known {
         Place::Known(known)
     }
 
+    /// Whether what is at `path` is part of something that the user named, so that it is there only if it is written.
+    pub(super) fn is_named_by_user(&self, path: &[String]) -> bool {
+        let mut known = Some(self);
+        path.iter().any(|name| {
+            let map = matches!(known, Some(Self::Map(_)));
+            known = known.and_then(|known| known.child(name));
+            map
+        })
+    }
+
     /// Every key and section, dotted, with [`ANY`] for names of the user's choice.
     pub(super) fn keys(&self) -> Vec<String> {
         let mut keys = Vec::new();
@@ -125,6 +135,7 @@ impl Known {
         let last = names.last().copied().unwrap_or_default();
         self.keys()
             .into_iter()
+            .filter(|key| !key.ends_with(ANY))
             .map(|key| {
                 // Names of the user's choice are taken over from what was written.
                 let key: Vec<&str> = key
@@ -136,7 +147,7 @@ impl Known {
                 let tail = strsim::normalized_damerau_levenshtein(last, key.last().copied().unwrap_or_default());
                 // The right name in the wrong section is a likelier slip than another name in the right one, but only
                 // if the name says enough.
-                let score = if last.len() > 2 { (whole * 0.5 + tail * 0.5).max(whole) } else { whole };
+                let score = if last.len() > 2 { whole.max((whole + tail) / 2.0) } else { whole };
                 (score, key.join("."))
             })
             .filter(|(score, key)| *score > 0.55 && !key.contains(ANY))
@@ -186,6 +197,15 @@ mod tests {
         assert!(matches!(known.at(&path("server.workers")), Place::Known(Known::Leaf(Kind::Other))));
         assert!(matches!(known.at(&path("mounts.x.site.types.wasm")), Place::Known(Known::Leaf(Kind::Text))));
         assert!(matches!(known.at(&path("mounts.x")), Place::Known(Known::Table(_))));
+    }
+
+    #[test]
+    fn what_is_below_a_name_of_choice_is_there_only_if_written() {
+        let known = Known::of_config();
+        assert!(known.is_named_by_user(&path("mounts.x")));
+        assert!(known.is_named_by_user(&path("mounts.x.docs")));
+        assert!(!known.is_named_by_user(&path("mounts")));
+        assert!(!known.is_named_by_user(&path("http.limits")));
     }
 
     #[test]

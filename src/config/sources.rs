@@ -88,9 +88,7 @@ impl Sources {
     /// The `.env` file, if there is one.
     pub(super) fn env_file(&self) -> Option<PathBuf> {
         let credential = || self.credentials().map(|folder| folder.join(credentials::ENV)).filter(|path| path.exists());
-        let found = || {
-            [self.here.join(".env"), self.folder.join("beacon.env")].into_iter().find(|path| path.exists())
-        };
+        let found = || [self.here.join(".env"), self.folder.join("beacon.env")].into_iter().find(|path| path.exists());
         self.env_file.clone().or_else(|| self.path_in("BEACON_ENV_FILE")).or_else(credential).or_else(found)
     }
 
