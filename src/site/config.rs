@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::path::is_inner_file;
 use crate::error::Fault;
 
 /// A folder as a web site.
@@ -22,12 +23,13 @@ pub struct Config {
     pub error_pages: BTreeMap<String, String>,
     /// Lists the files of a folder that has no index file.
     pub listing: bool,
-    /// Follows symbolic links that stay below root: "never" or "inside".
+    /// Follows symbolic links that stay below root: "never" or "inside". A link has to be relative for that. The root
+    /// itself may always be a link, and is followed anew every second.
     pub symlinks: Symlinks,
     /// Serves a file's compressed neighbour (.br, .zst, .gz) to clients that take it.
     pub precompressed: bool,
-    /// Cache-Control by pattern: a glob of the path ("*" within a segment, "**" across), and the header's value. The
-    /// longest pattern that fits is used. Files with a hash in their name (as in app.3f9a1c2b.js) are immutable
+    /// Cache-Control by pattern: a glob of the path ("*" within a segment, "**" across; without a slash, of the file
+    /// name at any depth), and the header's value. The longest pattern that fits is used. Files with a hash in their name (as in app.3f9a1c2b.js) are immutable
     /// for a year unless a pattern says otherwise; all others are revalidated ("no-cache").
     pub cache_control: BTreeMap<String, String>,
     /// Content types by file extension, before the built-in table, as in { "wasm" = "application/wasm" }.
@@ -43,7 +45,7 @@ pub enum Symlinks {
     /// None: a link is not found.
     #[default]
     Never,
-    /// Those whose target is below the root.
+    /// Relative ones whose target is below the root.
     Inside,
 }
 
@@ -78,7 +80,22 @@ impl Config {
                 "Give the path from /, as in \"/srv/www\".",
             ));
         }
-        for status in self.error_pages.keys() {
+        if !self.fallback.is_empty() && !is_inner_file(&self.fallback) {
+            faults.push(not_inside("fallback", &self.fallback));
+        }
+        for name in &self.index {
+            if !is_inner_file(name) || name.contains('/') {
+                faults.push(Fault::new(
+                    "index",
+                    format!("\"{name}\" is not a file name"),
+                    "Use names such as \"index.html\".",
+                ));
+            }
+        }
+        for (status, path) in &self.error_pages {
+            if !is_inner_file(path) {
+                faults.push(not_inside(&format!("error_pages.{status}"), path));
+            }
             if !status.parse::<u16>().is_ok_and(|code| (400..600).contains(&code)) {
                 faults.push(Fault::new(
                     format!("error_pages.{status}"),
@@ -100,4 +117,12 @@ impl Config {
         }
         faults
     }
+}
+
+fn not_inside(key: &str, path: &str) -> Fault {
+    Fault::new(
+        key,
+        format!("\"{path}\" is not a file below root"),
+        "Give a path relative to root without dot segments, as in \"errors/404.html\".",
+    )
 }
