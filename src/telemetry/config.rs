@@ -21,14 +21,16 @@ pub struct Config {
     pub access: Access,
 }
 
-/// The access log.
+/// The access log. The values of query parameters with secret names (token, password, code, signature ...) are written
+/// as "***".
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
     /// "stdout", "journald", "off", or the path of a file. A file that was moved or deleted (logrotate) is opened anew
     /// within a second and on SIGHUP.
     pub output: String,
-    /// "auto" ("combined" on a terminal, "json" elsewhere), "json" or "combined" (NGINX's and Apache's format).
+    /// "auto" ("combined" on a terminal, "json" elsewhere), "json" or "combined" (NGINX's and Apache's format). The
+    /// journal gets fields instead: STATUS, CLIENT_IP, REQUEST_ID, DURATION_US, MOUNT ...
     pub format: AccessFormat,
 }
 

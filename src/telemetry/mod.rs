@@ -1,7 +1,8 @@
 //! Logs, the access log, metrics and health.
 //!
-//! Three promises hold throughout: nothing here ever makes a request wait (what cannot be written is dropped and
-//! counted), nothing here grows without bound, and nothing that a client sends can forge a line.
+//! Three promises hold throughout: nothing here makes a request wait for whoever reads the logs (what cannot be written
+//! is dropped and counted; the one exception is tracing-journald, which waits for a journald that stands still), nothing
+//! here grows without bound, and nothing that a client sends can forge a line.
 
 mod access;
 mod config;
