@@ -23,18 +23,16 @@ impl Man {
         // Built, so that the pages of commands show the global options too.
         let mut command = Cli::command();
         command.build();
-        match self.folder {
-            Some(folder) => clap_mangen::generate_to(command, &folder).map_err(|error| {
-                Failure::Other(format!(
-                    "cannot write the manual pages to {}: {error}. Name a folder that exists and may be written.",
-                    folder.display()
-                ))
-            }),
-            None => {
-                let mut page = Vec::new();
-                clap_mangen::Man::new(command).render(&mut page)?;
-                Ok(output::print(&String::from_utf8_lossy(&page))?)
-            }
-        }
+        let Some(folder) = self.folder else {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page)?;
+            return Ok(output::print(&String::from_utf8_lossy(&page))?);
+        };
+        clap_mangen::generate_to(command, &folder).map_err(|error| {
+            Failure::Other(format!(
+                "cannot write the manual pages to {}: {error}. Name a folder that exists and may be written.",
+                folder.display()
+            ))
+        })
     }
 }

@@ -70,7 +70,7 @@ struct Global {
     /// Sets one value, over files and variables; may be repeated
     ///
     /// The value is TOML, or plain text where the key takes text: --set http.timeouts.idle=90s,
-    /// --set listen.https='[":443"]'. Others on this machine can see a command line: give secrets in a file.
+    /// --set http.redirect_to_https=false. Others on this machine can see a command line: give secrets in a file.
     #[arg(long, value_name = "SECTION.KEY=VALUE", global = true)]
     set: Vec<String>,
 }

@@ -10,23 +10,50 @@
     expect(unsafe_code, reason = "glibc's own function for this has no safe wrapper")
 )]
 
-/// Pins hosts, users and groups. Call it first, before any look-up and any thread.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::ffi::CStr;
+
+/// Pins hosts, users and groups. Call it first, before any look-up and any thread. It fails only for a name that glibc
+/// does not know, and then the look-ups stay as they were.
 pub(super) fn pin() {
-    use std::ffi::{CStr, c_char, c_int};
+    for (database, services) in [(c"hosts", c"files dns"), (c"passwd", c"files"), (c"group", c"files")] {
+        configure(database, services);
+    }
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn configure(database: &CStr, services: &CStr) -> bool {
+    use std::ffi::{c_char, c_int};
 
     unsafe extern "C" {
         fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
     }
-
-    let pins: [(&CStr, &CStr); 3] = [(c"hosts", c"files dns"), (c"passwd", c"files"), (c"group", c"files")];
-    for (database, services) in pins {
-        // SAFETY: both are strings that end in NUL and live for ever, and no other thread runs yet. It fails only for a
-        // name that glibc does not know, and then the look-ups stay as they were.
-        unsafe { __nss_configure_lookup(database.as_ptr(), services.as_ptr()) };
-    }
+    // SAFETY: both are strings that end in NUL; glibc copies what it keeps, under a lock of its own.
+    unsafe { __nss_configure_lookup(database.as_ptr(), services.as_ptr()) == 0 }
 }
 
 /// Only glibc loads modules.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(super) fn pin() {}
+fn configure(_database: &CStr, _services: &CStr) -> bool {
+    true
+}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use std::net::ToSocketAddrs as _;
+
+    use super::*;
+
+    #[test]
+    fn the_databases_are_ones_that_glibc_knows() {
+        for database in [c"hosts", c"passwd", c"group"] {
+            assert!(configure(database, c"files"), "{database:?}");
+        }
+        assert!(!configure(c"nonsense", c"files"));
+    }
+
+    #[test]
+    fn a_pinned_look_up_still_reads_the_hosts_file() {
+        pin();
+        assert!(("localhost", 0).to_socket_addrs().unwrap().all(|address| address.ip().is_loopback()));
+    }
+}

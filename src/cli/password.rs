@@ -55,10 +55,9 @@ fn read_line(prompt: &str) -> Result<Zeroizing<String>, String> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => break Err(format!("cannot read the password: {error}")),
             Ok(_) => match byte[0] {
-                b'\r' | b'\n' => break Ok(()),
                 3 => break Err("no password was given".to_owned()),
                 4 if line.is_empty() => break Err("no password was given".to_owned()),
-                4 => break Ok(()),
+                b'\r' | b'\n' | 4 => break Ok(()),
                 8 | 0x7f => {
                     // The whole last character goes, however many bytes it has.
                     while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}

@@ -36,7 +36,7 @@ pub(super) fn read<'a>(folder: &Path, known: &'a Known, warnings: &mut Vec<Strin
                 let origin = Origin::Credential { name: name.clone() };
                 match read_secret(&folder.join(&name)) {
                     Ok(text) => layer.put_text(path, &text, Quotes::Literal, origin),
-                    Err((problem, fix)) => layer.problem(Problem::new(origin, name, problem, fix)),
+                    Err((problem, fix)) => layer.problem(Problem::new(&origin, name, problem, fix)),
                 }
             }
             _ => {

@@ -255,3 +255,58 @@ fn reference(text: &str) -> Option<(&str, Option<&str>, &str)> {
     let (default, after) = rest.strip_prefix(":-")?.split_once('}')?;
     Some((name, Some(default), after))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Recorded {
+        version: String,
+        environment: BTreeMap<String, String>,
+        cases: Vec<Case>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        text: String,
+        values: BTreeMap<String, Option<String>>,
+        faults: usize,
+    }
+
+    /// tests/fixtures/record_dotenv.py recorded what the original makes of each text.
+    #[test]
+    fn every_text_means_what_python_dotenv_makes_of_it() {
+        let recorded = std::env::var_os("DOTENV_CASES").map_or_else(
+            || include_str!("../../tests/fixtures/dotenv.json").to_owned(),
+            |path| std::fs::read_to_string(path).unwrap(),
+        );
+        let recorded: Recorded = serde_json::from_str(&recorded).unwrap();
+        assert_eq!(recorded.version, "1.2.4");
+        assert!(recorded.cases.len() > 200);
+        for case in &recorded.cases {
+            let (variables, faults) = parse(&case.text, &|name| recorded.environment.get(name).cloned());
+            let values: BTreeMap<_, _> =
+                variables.into_iter().map(|variable| (variable.name, variable.value)).collect();
+            assert_eq!(values, case.values, "{:?}", case.text);
+            assert_eq!(faults.len(), case.faults, "{:?}: {faults:?}", case.text);
+        }
+    }
+
+    #[test]
+    fn a_fault_names_the_line_where_its_statement_begins_and_spoils_no_other() {
+        let text = "A=1\n\n# comment\nB=\"never closed\nC=3\n  =x\nD='ok'";
+        let (variables, faults) = parse(text, &|_| None);
+        let names: Vec<(&str, usize)> = variables.iter().map(|one| (one.name.as_str(), one.line)).collect();
+        assert_eq!(names, [("A", 1), ("C", 5), ("D", 7)]);
+        let lines: Vec<usize> = faults.iter().map(|fault| fault.line).collect();
+        assert_eq!(lines, [4, 6]);
+        assert!(faults[0].problem.contains("never closed"), "{:?}", faults[0]);
+    }
+
+    #[test]
+    fn lines_are_counted_through_values_of_many_lines() {
+        let (variables, _) = parse("A=\"1\r\n2\r\n3\"\r\nB=4", &|_| None);
+        assert_eq!((variables[0].value.as_deref(), variables[1].line), (Some("1\n2\n3"), 4));
+    }
+}

@@ -36,9 +36,9 @@ pub(super) fn read<'a>(path: &Path, known: &'a Known) -> Layer<'a> {
         }
         Err(error) => {
             // The library's own Display would quote the line, which may hold a secret; its message names no value.
-            let line = error.span().map_or(0, |span| line_at(&text, span.start));
+            let line = error.span().map_or(0, |span| line_at(text.as_bytes(), span.start));
             layer.problem(Problem::new(
-                Origin::File { path: path.to_owned(), line },
+                &Origin::File { path: path.to_owned(), line },
                 "",
                 format!("this is not TOML: {}", one_line(error.message())),
                 "Write it as key = \"value\", with text in quotes, below a [section].",
@@ -94,7 +94,7 @@ pub(super) fn text(path: &Path) -> Result<String, Problem> {
     }
     let bytes = fs::read(path).map_err(|error| cannot_read(path, &error))?;
     String::from_utf8(bytes).map_err(|error| {
-        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        let line = line_at(error.as_bytes(), error.utf8_error().valid_up_to());
         problem(format!("line {line} is not UTF-8 text"), "Save the file in UTF-8.")
     })
 }
@@ -112,7 +112,7 @@ fn table(table: &dyn TableLike, text: &str) -> Vec<(String, usize, Node)> {
         .iter()
         .map(|(name, item)| {
             let span = table.key(name).and_then(toml_edit::Key::span);
-            let line = span.map_or(0, |span| line_at(text, span.start));
+            let line = span.map_or(0, |span| line_at(text.as_bytes(), span.start));
             (name.to_owned(), line, node(item, text))
         })
         .collect()
@@ -150,8 +150,8 @@ fn scalar(value: &toml_edit::Value) -> Value {
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+fn line_at(text: &[u8], offset: usize) -> usize {
+    text[..offset.min(text.len())].split(|byte| *byte == b'\n').count()
 }
 
 fn one_line(text: &str) -> String {

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use figment::error::Kind as Cause;
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 
@@ -83,12 +84,12 @@ impl<'a> Layer<'a> {
             if known.is_secret_file(name) {
                 match node {
                     Node::Value(Value::String(_, file)) => self.put_secret_file(path.clone(), &file, origin(line)),
-                    _ => self.misplaced(path, origin(line), "the value is no file name", "a path in quotes"),
+                    _ => self.misplaced(path, &origin(line), "the value is no file name", "a path in quotes"),
                 }
             } else if let Some(child) = known.child(name) {
                 self.put_node(path, child, node, line, origin);
             } else {
-                self.unknown(path, origin(line));
+                self.unknown(path, &origin(line));
             }
             path.pop();
         }
@@ -105,10 +106,10 @@ impl<'a> Layer<'a> {
         match (known, node) {
             (Known::Leaf(kind), Node::Value(value)) => self.put(path.clone(), *kind, vec![value], origin(line)),
             (Known::Leaf(_), Node::Table(_)) => {
-                self.misplaced(path, origin(line), "a table does not fit", "a single value");
+                self.misplaced(path, &origin(line), "a table does not fit", "a single value");
             }
             (_, Node::Value(_)) => {
-                self.misplaced(path, origin(line), "a single value does not fit", "a table of keys and values");
+                self.misplaced(path, &origin(line), "a single value does not fit", "a table of keys and values");
             }
             (_, Node::Table(table)) => {
                 if table.is_empty() && self.known.is_named_by_user(path) {
@@ -124,7 +125,7 @@ impl<'a> Layer<'a> {
     /// Puts in what a variable, an option or a credential says as text.
     pub(super) fn put_text(&mut self, path: KeyPath, text: &str, quotes: Quotes, origin: Origin) {
         match self.known.at(&path) {
-            Place::Unknown(_) => self.unknown(&path, origin),
+            Place::Unknown(_) => self.unknown(&path, &origin),
             Place::SecretFile => {
                 let plain = match (quotes, file::value(text)) {
                     (Quotes::Toml, Some(Node::Value(Value::String(_, plain)))) => plain,
@@ -139,10 +140,9 @@ impl<'a> Layer<'a> {
                 };
                 let literal = Value::from(text);
                 let candidates = match (kind, quotes, toml) {
-                    (_, Quotes::Toml, Some(value @ Value::String(..))) => vec![value],
+                    (Kind::Other, _, Some(value)) | (_, Quotes::Toml, Some(value @ Value::String(..))) => vec![value],
                     // A number in a text's place may be a password of digits or a duration in seconds.
                     (Kind::Text, _, Some(value)) => vec![literal, value],
-                    (Kind::Other, _, Some(value)) => vec![value],
                     _ => vec![literal],
                 };
                 self.put(path, *kind, candidates, origin);
@@ -153,7 +153,7 @@ impl<'a> Layer<'a> {
                 }
                 _ => self.misplaced(
                     &path,
-                    origin,
+                    &origin,
                     "a single value does not fit",
                     "a table in TOML, as in { key = \"value\" }, or name a key below it",
                 ),
@@ -177,7 +177,7 @@ impl<'a> Layer<'a> {
         for value in candidates {
             match fits(&path, &value) {
                 Ok(()) => return self.insert(path, Entry { value, origin, from_file: false }),
-                Err(error) => misfits.push(misfit(&error.kind, secret)),
+                Err(cause) => misfits.push(misfit(&cause, secret)),
             }
         }
         if let Some((problem, fix)) = misfits.into_iter().next() {
@@ -214,11 +214,11 @@ impl<'a> Layer<'a> {
         self.entries.insert(path, entry);
     }
 
-    fn misplaced(&mut self, path: &[String], origin: Origin, problem: &str, wanted: &str) {
-        self.problem(Problem::new(&origin, dotted(path), problem, format!("Give {wanted}.")));
+    fn misplaced(&mut self, path: &[String], origin: &Origin, problem: &str, wanted: &str) {
+        self.problem(Problem::new(origin, dotted(path), problem, format!("Give {wanted}.")));
     }
 
-    fn unknown(&mut self, path: &[String], origin: Origin) {
+    fn unknown(&mut self, path: &[String], origin: &Origin) {
         let known = match self.known.at(path) {
             Place::Unknown(depth) => depth,
             _ => path.len().saturating_sub(1),
@@ -230,7 +230,7 @@ impl<'a> Layer<'a> {
             Some(near) => format!("Did you mean {near}? `beacon config default` lists every key."),
             None => "Remove it; `beacon config default` lists every key.".into(),
         };
-        let problem = Problem::new(&origin, key, "unknown key", fix);
+        let problem = Problem::new(origin, key, "unknown key", fix);
         if !self.problems.contains(&problem) {
             self.problem(problem);
         }
@@ -268,17 +268,18 @@ fn nest(dict: &mut Dict, path: &[String], value: Value) {
 }
 
 /// Whether the key at `path` takes `value`, by reading a configuration that sets nothing else.
-fn fits(path: &[String], value: &Value) -> Result<(), figment::Error> {
+fn fits(path: &[String], value: &Value) -> Result<(), Cause> {
     let mut dict = Dict::new();
     nest(&mut dict, path, value.clone());
-    Value::from(dict).deserialize::<Config>().map(drop)
+    Value::from(dict).deserialize::<Config>().map(drop).map_err(|error| error.kind)
 }
 
 /// The content of a secret's file without the newline at its end, or what is wrong with it and what to do.
 pub(super) fn read_secret(path: &Path) -> Result<String, (String, String)> {
     let shown = path.display();
     if !path.is_absolute() {
-        return Err((format!("\"{shown}\" is not an absolute path"), "Give the path from /.".into()));
+        // Not shown: it may be the secret itself.
+        return Err(("the value is not an absolute path".into(), "Give the path of a file from /.".into()));
     }
     let mut bytes = Vec::new();
     File::open(path)

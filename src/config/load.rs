@@ -1,5 +1,6 @@
 //! Loading: reads every layer, merges them, checks the whole.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -125,9 +126,15 @@ fn read_env_file<'a>(path: &Path, sources: &Sources, known: &'a Known, warnings:
         warnings.push(format!("{shown} can be read by every user of this machine. Run: chmod o-r {shown}"));
     }
     let (variables, faults) = dotenv::parse(&text, &|name| sources.variable(name));
+    // The last of a name counts, even when it has no value.
+    let last: BTreeMap<&str, usize> =
+        variables.iter().enumerate().map(|(at, variable)| (variable.name.as_str(), at)).collect();
+    let last: BTreeSet<usize> = last.into_values().collect();
     let variables: Vec<Variable> = variables
         .into_iter()
-        .filter_map(|dotenv::Variable { name, value, line }| {
+        .enumerate()
+        .filter(|(at, _)| last.contains(at))
+        .filter_map(|(_, dotenv::Variable { name, value, line })| {
             let origin = Origin::EnvFile { path: path.to_owned(), name: name.clone(), line };
             value.map(|value| Variable { name, value, origin })
         })
@@ -154,12 +161,235 @@ fn read_environment<'a>(sources: &Sources, known: &'a Known) -> Layer<'a> {
         match value.to_str() {
             Some(value) if ours => variables.push(Variable { name: name.into(), value: value.into(), origin }),
             None if ours && !LOCATORS.contains(&name) => {
-                unreadable.push(Problem::new(origin, "", "the value is not UTF-8 text", "Set it to text in UTF-8."));
+                unreadable.push(Problem::new(&origin, "", "the value is not UTF-8 text", "Set it to text in UTF-8."));
             }
             _ => {}
         }
     }
     let mut layer = environment::read(&variables, known);
-    unreadable.into_iter().for_each(|problem| layer.problem(problem));
+    for problem in unreadable {
+        layer.problem(problem);
+    }
     layer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    struct Scratch {
+        folder: tempfile::TempDir,
+        environment: Vec<(OsString, OsString)>,
+        sets: Vec<String>,
+    }
+
+    impl Scratch {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new(), sets: Vec::new() }
+        }
+
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        }
+
+        fn variable(&mut self, name: &str, value: impl Into<OsString>) {
+            self.environment.push((name.into(), value.into()));
+        }
+
+        fn sources(&self) -> Sources {
+            let folder = self.folder.path();
+            Sources::new(folder.join("etc"), folder, self.environment.clone()).with_sets(self.sets.clone())
+        }
+
+        fn load(&self) -> Loaded {
+            load(&self.sources()).unwrap_or_else(|error| panic!("{error}"))
+        }
+
+        fn problems(&self) -> Vec<Problem> {
+            load(&self.sources()).unwrap_err().problems().to_vec()
+        }
+    }
+
+    #[test]
+    fn nothing_configured_is_the_defaults() {
+        let loaded = Scratch::new().load();
+        assert_eq!(loaded.config, Config::default());
+        assert!(loaded.origins.is_empty() && loaded.warnings.is_empty());
+    }
+
+    #[test]
+    fn the_shipped_examples_load() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+        let mut names = Vec::new();
+        for file in fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let sources = Sources::new("/nowhere", "/nowhere", []).with_config(Some(path.clone()));
+            let loaded = load(&sources).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert!(!loaded.config.mounts.is_empty());
+            names.push(path.file_stem().unwrap().to_string_lossy().into_owned());
+        }
+        names.sort();
+        assert_eq!(names, ["acme", "behind-load-balancer", "site", "staging"]);
+    }
+
+    #[test]
+    fn conf_d_is_read_in_the_order_of_names_and_hidden_and_other_files_are_not() {
+        let scratch = Scratch::new();
+        scratch.file("etc/beacon.toml", "[wall]\nrealm = 'main'\n[log]\nlevel = 'warn'");
+        scratch.file("etc/conf.d/20-b.toml", "wall.realm = 'twenty'");
+        scratch.file("etc/conf.d/10-a.toml", "wall.realm = 'ten'\nlog.level = 'debug'");
+        scratch.file("etc/conf.d/.30.toml", "wall.realm = 'hidden'");
+        scratch.file("etc/conf.d/40.toml.bak", "not = toml =");
+        let loaded = scratch.load();
+        assert_eq!((&*loaded.config.wall.realm, &*loaded.config.log.level), ("twenty", "debug"));
+        assert!(loaded.origins.of("wall.realm").to_string().ends_with("20-b.toml line 1"));
+    }
+
+    #[test]
+    fn the_env_file_is_the_named_one_then_the_credential_then_the_local_one_then_the_systems() {
+        let mut scratch = Scratch::new();
+        let realm = |scratch: &Scratch| scratch.load().config.wall.realm.clone();
+        scratch.file("etc/beacon.env", "AUTH_WALL_REALM=system");
+        assert_eq!(realm(&scratch), "system");
+        scratch.file(".env", "AUTH_WALL_REALM=local");
+        assert_eq!(realm(&scratch), "local");
+        scratch.file("credentials/env", "AUTH_WALL_REALM=credential");
+        scratch.variable("CREDENTIALS_DIRECTORY", scratch.folder.path().join("credentials"));
+        assert_eq!(realm(&scratch), "credential");
+        scratch.file("variable.env", "AUTH_WALL_REALM=variable");
+        scratch.variable("BEACON_ENV_FILE", "variable.env");
+        assert_eq!(realm(&scratch), "variable");
+        scratch.file("option.env", "AUTH_WALL_REALM=option");
+        let loaded = load(&scratch.sources().with_env_file(Some("option.env".into()))).unwrap();
+        assert_eq!(loaded.config.wall.realm, "option");
+    }
+
+    #[test]
+    fn a_password_of_digits_stays_text_and_a_number_is_a_number() {
+        let mut scratch = Scratch::new();
+        scratch.variable("AUTH_WALL_USERNAME", "007");
+        scratch.variable("BEACON_WALL__PASSWORD", "0123");
+        scratch.variable("BEACON_SERVER__DRAIN", "45");
+        scratch.variable("BEACON_HTTP__HTTPS_PORT", "443");
+        scratch.variable("BEACON_LISTEN__HTTPS", "[':443']");
+        scratch.variable("BEACON_HTTP__RATE", "{ per_second = 5 }");
+        scratch.variable("BEACON_MOUNTS__SITE__SITE__ROOT", "/srv");
+        scratch.sets = vec!["tls.min_version=1.3".into(), "wall.realm=\"5\"".into(), "log.level=warn".into()];
+        scratch.sets.push("mounts.site.headers.\"x.y\"=1".into());
+        let config = scratch.load().config;
+        assert_eq!((&*config.wall.username, config.wall.password.expose()), ("007", "0123"));
+        assert_eq!((config.server.drain.as_secs(), config.http.https_port, config.http.rate.per_second), (45, 443, 5));
+        assert_eq!(config.listen.https, [":443"]);
+        assert_eq!(config.mounts["site"].headers["x.y"], "1");
+        assert_eq!((config.tls.min_version, &*config.wall.realm), (crate::tls::MinVersion::Tls13, "5"));
+    }
+
+    #[test]
+    fn an_empty_table_makes_a_mount_of_its_kind() {
+        let mut scratch = Scratch::new();
+        scratch.file("etc/beacon.toml", "[mounts.docs]\npath = '/docs/'\n[mounts.docs.docs]\n");
+        scratch.sets = vec!["mounts.docs.docs.title=Handbook".into()];
+        let mount = scratch.load().config.mounts.remove("docs").unwrap();
+        assert_eq!((&*mount.path, &*mount.docs.unwrap().title), ("/docs", "Handbook"));
+    }
+
+    #[test]
+    fn aliases_are_beaten_by_our_own_name_in_a_layer_and_beat_it_in_a_later_one() {
+        let mut scratch = Scratch::new();
+        scratch.file(".env", "AUTH_WALL_REALM=alias\nBEACON_WALL__REALM=own\nUNRELATED=x\nBUCKET_NAME=\nSECRET_KEY");
+        assert_eq!(scratch.load().config.wall.realm, "own");
+        scratch.variable("AUTH_WALL_REALM", "later");
+        scratch.variable("AUTH_WALL", "OFF");
+        let loaded = scratch.load();
+        assert_eq!((&*loaded.config.wall.realm, loaded.config.wall.mode), ("later", crate::auth::Mode::Off));
+        assert_eq!(*loaded.origins.of("storage.bucket"), Origin::Default);
+    }
+
+    #[test]
+    fn the_last_variable_of_a_name_counts_even_without_a_value() {
+        let scratch = Scratch::new();
+        scratch.file(".env", "AUTH_WALL_REALM=one\nAUTH_WALL_REALM=two\nBUCKET_NAME=a\nBUCKET_NAME\n");
+        let config = scratch.load().config;
+        assert_eq!((&*config.wall.realm, &*config.storage.bucket), ("two", ""));
+    }
+
+    #[test]
+    fn a_secret_file_loses_one_newline_and_nothing_else() {
+        let scratch = Scratch::new();
+        let path = scratch.file("secret", " pass word \n\n");
+        let text = format!("[wall]\nusername = 'me'\npassword_file = {path:?}\n[wall.users]\nalice_file = {path:?}");
+        scratch.file("etc/beacon.toml", &text);
+        let loaded = scratch.load();
+        assert_eq!(loaded.config.wall.password.expose(), " pass word \n");
+        assert_eq!(loaded.config.wall.users["alice"].expose(), " pass word \n");
+        assert!(loaded.origins.of("wall.password").to_string().ends_with("beacon.toml line 3"));
+    }
+
+    #[test]
+    fn a_later_layer_may_set_a_secret_in_the_other_form() {
+        let mut scratch = Scratch::new();
+        let path = scratch.file("secret", "from file");
+        scratch.file("etc/beacon.toml", "[wall]\nusername = 'me'\npassword = 'inline'");
+        scratch.variable("BEACON_WALL__PASSWORD_FILE", path);
+        assert_eq!(scratch.load().config.wall.password.expose(), "from file");
+        scratch.variable("AUTH_WALL_PASSWORD", "alias");
+        // Our own name in the same layer beats the alias in this form too.
+        assert_eq!(scratch.load().config.wall.password.expose(), "from file");
+    }
+
+    #[test]
+    fn a_refused_value_causes_no_second_problem_with_its_key() {
+        let scratch = Scratch::new();
+        scratch.file("etc/beacon.toml", "[wall]\nusername = 'me'\npassword = 5");
+        let problems = scratch.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+
+    #[test]
+    fn a_variable_that_is_not_text_is_told() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let mut scratch = Scratch::new();
+        scratch.variable("AUTH_WALL_REALM", OsString::from_vec(vec![0xff]));
+        scratch.variable("OTHER", OsString::from_vec(vec![0xff]));
+        let problems = scratch.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].place, "environment: AUTH_WALL_REALM");
+    }
+
+    #[test]
+    fn an_undotted_or_foreign_credential_is_nobodys_business_and_a_near_miss_is_told() {
+        let mut scratch = Scratch::new();
+        scratch.file("credentials/db-password", "x");
+        scratch.file("credentials/example.org.key", "x");
+        scratch.file("credentials/wall.pasword", "x");
+        scratch.variable("CREDENTIALS_DIRECTORY", scratch.folder.path().join("credentials"));
+        let warnings = scratch.load().warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("wall.pasword") && warnings[0].contains("wall.password?"), "{warnings:?}");
+    }
+
+    #[test]
+    fn sources_load_again_with_what_has_changed() {
+        let scratch = Scratch::new();
+        let sources = scratch.sources();
+        assert_eq!(load(&sources).unwrap().config.wall.realm, "Development");
+        scratch.file("etc/beacon.toml", "wall.realm = 'new'");
+        assert_eq!(load(&sources).unwrap().config.wall.realm, "new");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let mut scratch = Scratch::new();
+        scratch.variable("DATABASE_URL", "postgres://u:hunter2@h/d");
+        scratch.sets = vec!["redis.url=redis://:hunter2@h".into()];
+        let shown = format!("{:?} {:?}", scratch.load(), scratch.sources());
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
 }

@@ -53,6 +53,12 @@ impl fmt::Display for Origin {
     }
 }
 
+impl From<&Origin> for String {
+    fn from(origin: &Origin) -> Self {
+        origin.to_string()
+    }
+}
+
 /// Where each value of a configuration came from.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {

@@ -19,12 +19,12 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn new(
-        place: impl ToString,
+        place: impl Into<String>,
         key: impl Into<String>,
         problem: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self { place: place.to_string(), key: key.into(), problem: problem.into(), fix: fix.into() }
+        Self { place: place.into(), key: key.into(), problem: problem.into(), fix: fix.into() }
     }
 }
 
@@ -61,7 +61,9 @@ pub(super) fn misfit(cause: &Cause, secret: bool) -> (String, String) {
         Cause::ISizeOutOfRange(_) | Cause::USizeOutOfRange(_) => {
             ("the number is out of range".into(), "Give a smaller number.".into())
         }
-        Cause::Message(text) if !secret => (format!("the value does not fit: {text}"), "Correct the value.".into()),
+        Cause::Message(text) if !secret => {
+            (format!("the value does not fit: {text}"), "See `beacon config default` for what it may be.".into())
+        }
         _ => ("the value does not fit".into(), "See `beacon config default` for what it may be.".into()),
     }
 }

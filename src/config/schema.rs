@@ -147,7 +147,7 @@ impl Known {
                 let tail = strsim::normalized_damerau_levenshtein(last, key.last().copied().unwrap_or_default());
                 // The right name in the wrong section is a likelier slip than another name in the right one, but only
                 // if the name says enough.
-                let score = if last.len() > 2 { whole.max((whole + tail) / 2.0) } else { whole };
+                let score = if last.len() > 2 { whole.max(whole.midpoint(tail)) } else { whole };
                 (score, key.join("."))
             })
             .filter(|(score, key)| *score > 0.55 && !key.contains(ANY))
