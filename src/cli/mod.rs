@@ -1,4 +1,4 @@
-//! The command line: one file a command, all of them listed in [`Command`].
+//! The command line: one file a command, all of them listed in `Command`.
 //!
 //! A command prints its result on standard output and nothing else there; what went wrong goes to standard error, and
 //! the exit code says of which kind it was (see `failure`). Help, completions and man pages come from the definitions

@@ -123,7 +123,8 @@ mod tests {
                 } else if let Some(name) = &inside {
                     let line = line.trim();
                     if let Some(text) = line.strip_prefix("///") {
-                        doc.push(text.trim().to_owned());
+                        // Brackets are escaped where rustdoc would take them for a link.
+                        doc.push(text.trim().replace("\\[", "[").replace("\\]", "]"));
                     } else if let Some((field, kind)) = line.strip_prefix("pub ").and_then(|rest| rest.split_once(": "))
                     {
                         let field = Field {
