@@ -101,13 +101,13 @@ fn unknown(variable: &Variable, path: &[String], known: &Known) -> Problem {
     let near = known
         .keys()
         .into_iter()
-        .map(|key| format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase()))
-        .chain(LOCATORS.map(str::to_owned))
+        .map(|key| key.replace('.', "__").to_ascii_uppercase())
+        .chain(LOCATORS.map(|name| name[PREFIX.len()..].to_owned()))
         .filter(|name| !name.contains('*'))
-        .map(|name| (strsim::normalized_damerau_levenshtein(&name, &variable.name), name))
-        .filter(|(score, _)| *score > 0.7)
+        .map(|name| (strsim::normalized_damerau_levenshtein(&name, &variable.name[PREFIX.len()..]), name))
+        .filter(|(score, _)| *score > 0.6)
         .max_by(|(one, _), (two, _)| one.total_cmp(two))
-        .map(|(_, name)| name)
+        .map(|(_, name)| format!("{PREFIX}{name}"))
         .or_else(|| {
             let near = known.nearest(&path.join("."))?;
             Some(format!("{PREFIX}{}", near.replace('.', "__").to_ascii_uppercase()))

@@ -136,8 +136,13 @@ impl Known {
         self.keys()
             .into_iter()
             .filter(|key| !key.ends_with(ANY))
-            .map(|key| {
-                // Names of the user's choice are taken over from what was written.
+            .filter_map(|key| {
+                // What was written stands in for a name of choice only where such a name could have been meant.
+                let section = key.split_once(".*").map_or("", |(section, _)| section);
+                let written = names.get(..section.split('.').count()).unwrap_or_default().join(".");
+                if !section.is_empty() && strsim::normalized_damerau_levenshtein(section, &written) < 0.7 {
+                    return None;
+                }
                 let key: Vec<&str> = key
                     .split('.')
                     .enumerate()
@@ -147,10 +152,14 @@ impl Known {
                 let tail = strsim::normalized_damerau_levenshtein(last, key.last().copied().unwrap_or_default());
                 // The right name in the wrong section is a likelier slip than another name in the right one, but only
                 // if the name says enough.
-                let score = if last.len() > 2 { whole.max(whole.midpoint(tail)) } else { whole };
-                (score, key.join("."))
+                // Two keys of one section are alike in that already; their own names must be too.
+                if key.len() == names.len() && tail < 0.35 {
+                    return None;
+                }
+                let score = if last.len() > 2 { whole.max(0.4 * whole + 0.6 * tail) } else { whole };
+                Some((score, key.join(".")))
             })
-            .filter(|(score, key)| *score > 0.55 && !key.contains(ANY))
+            .filter(|(score, key)| *score > 0.6 && !key.contains(ANY))
             .max_by(|(one, _), (two, _)| one.total_cmp(two))
             .map(|(_, key)| key)
     }
@@ -230,9 +239,15 @@ mod tests {
             ("mounts.site.site.rot", "mounts.site.site.root"),
             ("mount", "mounts"),
             ("database_url", "database.url"),
+            ("acme.email", "tls.acme.email"),
+            ("mounts.www.root", "mounts.www.site.root"),
+            ("mounts.www.redirect_to", "mounts.www.redirect.to"),
+            ("wall.pass", "wall.password"),
         ] {
             assert_eq!(known.nearest(wrong).as_deref(), Some(right), "{wrong}");
         }
-        assert_eq!(known.nearest("qqqqqqqq"), None);
+        for nothing in ["qqqqqqqq", "port", "http.hsts_max_age", "storage.key", "server.port"] {
+            assert_eq!(known.nearest(nothing), None, "{nothing}");
+        }
     }
 }
