@@ -131,37 +131,43 @@ impl Known {
 
     /// The known key that a writer of `wrong` most likely meant.
     pub(super) fn nearest(&self, wrong: &str) -> Option<String> {
-        let names: Vec<&str> = wrong.split('.').collect();
-        let last = names.last().copied().unwrap_or_default();
+        let wrong: Vec<&str> = wrong.split('.').collect();
         self.keys()
-            .into_iter()
+            .iter()
             .filter(|key| !key.ends_with(ANY))
-            .filter_map(|key| {
-                // What was written stands in for a name of choice only where such a name could have been meant.
-                let section = key.split_once(".*").map_or("", |(section, _)| section);
-                let written = names.get(..section.split('.').count()).unwrap_or_default().join(".");
-                if !section.is_empty() && strsim::normalized_damerau_levenshtein(section, &written) < 0.7 {
-                    return None;
-                }
-                let key: Vec<&str> = key
-                    .split('.')
-                    .enumerate()
-                    .map(|(depth, name)| if name == ANY { names.get(depth).copied().unwrap_or(ANY) } else { name })
-                    .collect();
-                let whole = strsim::normalized_damerau_levenshtein(wrong, &key.join("."));
-                let tail = strsim::normalized_damerau_levenshtein(last, key.last().copied().unwrap_or_default());
-                // The right name in the wrong section is a likelier slip than another name in the right one, but only
-                // if the name says enough.
-                // Two keys of one section are alike in that already; their own names must be too.
-                if key.len() == names.len() && tail < 0.35 {
-                    return None;
-                }
-                let score = if last.len() > 2 { whole.max(0.4 * whole + 0.6 * tail) } else { whole };
-                Some((score, key.join(".")))
-            })
-            .filter(|(score, key)| *score > 0.6 && !key.contains(ANY))
+            .filter_map(|key| named_after(key, &wrong))
+            .map(|key| (likeness(&wrong, &key), key))
+            .filter(|(score, _)| *score > 0.6)
             .max_by(|(one, _), (two, _)| one.total_cmp(two))
-            .map(|(_, key)| key)
+            .map(|(_, key)| key.join("."))
+    }
+}
+
+/// The names of `key`, with what was written in place of a name of choice; nothing where none could have been meant.
+fn named_after<'a>(key: &'a str, wrong: &[&'a str]) -> Option<Vec<&'a str>> {
+    let names: Vec<&str> = key.split('.').collect();
+    let Some(any) = names.iter().position(|name| *name == ANY) else { return Some(names) };
+    let alike = strsim::normalized_damerau_levenshtein(&names[..any].join("."), &wrong.get(..any)?.join(".")) > 0.7;
+    let chosen = wrong.get(any).filter(|_| alike)?;
+    Some(names.into_iter().map(|name| if name == ANY { chosen } else { name }).collect())
+}
+
+/// How likely `key` was meant by `wrong`, from 0 to 1.
+fn likeness(wrong: &[&str], key: &[&str]) -> f64 {
+    let alike = strsim::normalized_damerau_levenshtein;
+    let last = wrong.last().copied().unwrap_or_default();
+    let whole = alike(&wrong.join("."), &key.join("."));
+    // The last name against the key's last, and against all that may have been run together, as in redirect_to.
+    let run_together = key.get(wrong.len() - 1..).unwrap_or_default().join("_");
+    let tail = alike(last, key.last().copied().unwrap_or_default()).max(alike(last, &run_together));
+    // Keys of one section are alike by that section; their own names must be alike too. The right name in the wrong
+    // section is a likelier slip than another name in the right one, if the name says enough.
+    if tail < 0.35 {
+        0.0
+    } else if last.len() > 2 {
+        whole.max(0.4 * whole + 0.6 * tail)
+    } else {
+        whole
     }
 }
 
