@@ -39,9 +39,11 @@ pub enum Absence {
     Folder,
 }
 
+type Shard = RwLock<HashMap<Box<str>, Arc<Entry>>>;
+
 /// The cache.
 pub struct Cache {
-    shards: Box<[RwLock<HashMap<Box<str>, Arc<Entry>>>]>,
+    shards: Box<[Shard]>,
     clock: Mutex<Clock>,
     absent: Mutex<Box<[Gap]>>,
     hasher: RandomState,
@@ -123,7 +125,7 @@ impl Cache {
         self.shard(hash).read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    fn shard(&self, hash: u64) -> &RwLock<HashMap<Box<str>, Arc<Entry>>> {
+    fn shard(&self, hash: u64) -> &Shard {
         // The low bits choose the place among the absent.
         &self.shards[(hash >> 59) as usize % SHARDS]
     }

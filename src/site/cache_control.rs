@@ -32,7 +32,7 @@ impl CacheControl {
             .iter()
             .filter_map(|(pattern, value)| Some((Glob::new(pattern), HeaderValue::try_from(value).ok()?)))
             .collect();
-        rules.sort_by_key(|(glob, _)| std::cmp::Reverse(glob.pattern.len()));
+        rules.sort_by_key(|(glob, _)| std::cmp::Reverse(glob.length));
         Self { rules }
     }
 
@@ -48,59 +48,95 @@ impl CacheControl {
     }
 }
 
-/// A pattern of paths: `*` within a segment, `**` across segments, `?` one character of a segment. A pattern without a
-/// slash is one of file names, at any depth.
+/// A pattern of paths: `*` within a segment, `**` across segments, `**/` any folders or none, `?` one character of a
+/// segment. A pattern without a slash is one of file names, at any depth.
 struct Glob {
-    pattern: Vec<u8>,
+    tokens: Vec<Token>,
+    length: usize,
     by_name: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Byte(u8),
+    /// `?`
+    One,
+    /// `*`
+    Star,
+    /// `**`
+    Deep,
+    /// `**/`, which stands for nothing, or for what [`Token::Folders`] after it takes.
+    MaybeFolders,
+    /// Anything up to a slash.
+    Folders,
 }
 
 impl Glob {
     fn new(pattern: &str) -> Self {
         let by_name = !pattern.contains('/');
-        Self { pattern: pattern.trim_start_matches('/').as_bytes().to_vec(), by_name }
+        let mut rest = pattern.trim_start_matches('/').as_bytes();
+        let mut tokens = Vec::with_capacity(rest.len());
+        let mut opens = true;
+        while let Some((&byte, tail)) = rest.split_first() {
+            if opens && let Some(tail) = rest.strip_prefix(b"**/") {
+                tokens.extend([Token::MaybeFolders, Token::Folders]);
+                rest = tail;
+                continue;
+            }
+            opens = byte == b'/';
+            let (token, tail) = match (byte, tail) {
+                (b'*', [b'*', tail @ ..]) => (Token::Deep, tail),
+                (b'*', _) => (Token::Star, tail),
+                (b'?', _) => (Token::One, tail),
+                _ => (Token::Byte(byte), tail),
+            };
+            tokens.push(token);
+            rest = tail;
+        }
+        Self { tokens, length: pattern.len(), by_name }
     }
 
     fn fits(&self, path: &str) -> bool {
-        matches(&self.pattern, if self.by_name { file_name(path) } else { path }.as_bytes())
+        matches(&self.tokens, if self.by_name { file_name(path) } else { path }.as_bytes())
     }
 }
 
 /// Keeps the set of places in the pattern that the text so far can have led to: linear in the text, whatever the
 /// number of stars.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let mut places = vec![false; pattern.len() + 1];
+fn matches(tokens: &[Token], text: &[u8]) -> bool {
+    let mut places = vec![false; tokens.len() + 1];
+    let mut next = places.clone();
     places[0] = true;
-    skip_stars(pattern, &mut places);
+    skip(tokens, &mut places);
     for &byte in text {
-        let mut next = vec![false; pattern.len() + 1];
-        for place in 0..pattern.len() {
-            if !places[place] {
-                continue;
-            }
-            match pattern[place] {
-                b'*' => {
-                    let across = pattern.get(place + 1) == Some(&b'*') || place > 0 && pattern[place - 1] == b'*';
-                    next[place] |= across || byte != b'/';
+        next.fill(false);
+        for (place, token) in tokens.iter().enumerate().filter(|(place, _)| places[*place]) {
+            match token {
+                Token::Byte(expected) => next[place + 1] |= byte == *expected,
+                Token::One => next[place + 1] |= byte != b'/',
+                Token::Star => next[place] |= byte != b'/',
+                Token::Deep => next[place] = true,
+                Token::MaybeFolders => {}
+                Token::Folders => {
+                    next[place] = true;
+                    next[place + 1] |= byte == b'/';
                 }
-                b'?' => next[place + 1] |= byte != b'/',
-                expected => next[place + 1] |= byte == expected,
             }
         }
-        skip_stars(pattern, &mut next);
-        places = next;
+        skip(tokens, &mut next);
+        std::mem::swap(&mut places, &mut next);
     }
-    places[pattern.len()]
+    places[tokens.len()]
 }
 
-/// A star may stand for nothing; `**/` may too.
-fn skip_stars(pattern: &[u8], places: &mut [bool]) {
-    for place in 0..pattern.len() {
-        if places[place] && pattern[place] == b'*' {
-            places[place + 1] = true;
-            let opens = place == 0 || pattern[place - 1] == b'/';
-            if opens && pattern[place..].starts_with(b"**/") {
-                places[place + 3] = true;
+/// Goes on from where a token may stand for nothing.
+fn skip(tokens: &[Token], places: &mut [bool]) {
+    for (place, token) in tokens.iter().enumerate() {
+        if places[place] {
+            match token {
+                Token::Star | Token::Deep => places[place + 1] = true,
+                Token::MaybeFolders => places[place + 1..=place + 2].fill(true),
+                Token::Byte(_) | Token::One | Token::Folders => {}
             }
         }
     }

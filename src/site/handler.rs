@@ -97,27 +97,24 @@ impl Site {
         })
     }
 
-    /// The response from an entry, if its best form is there.
-    fn ready(&self, entry: &Entry, parts: &Parts) -> Result<Response, Encoding> {
-        let form = match choose(entry, parts) {
-            None => &entry.identity,
-            Some(encoding) => entry.form(encoding).ok_or(encoding)?,
-        };
-        Ok(from_form(form, entry, parts))
+    /// What the disk is read with.
+    #[cfg(test)]
+    pub(super) fn loader(&self) -> &Loader {
+        &self.loader
     }
 
-    async fn from_entry(&self, entry: &Arc<Entry>, parts: &Parts) -> Response {
-        match self.ready(entry, parts) {
+    async fn answer_entry(&self, entry: &Arc<Entry>, parts: &Parts) -> Response {
+        match ready(entry, parts) {
             Ok(response) => response,
             Err(encoding) => {
                 let made = |bytes| self.loader.cache.grow(entry, bytes);
                 let form = entry.make(encoding, &self.compressors, made).await.unwrap_or(&entry.identity);
-                from_form(form, entry, parts)
+                answer_form(form, entry, parts)
             }
         }
     }
 
-    fn from_large(&self, large: &Large, parts: &Parts) -> Response {
+    fn answer_large(&self, large: &Large, parts: &Parts) -> Response {
         answer(
             parts,
             &Representation {
@@ -157,8 +154,8 @@ impl Site {
     async fn fetch(&self, parts: Parts, context: Context, claimed: bool) -> Response {
         let accept = accepted(&parts);
         match self.load(context.rest(), accept, claimed).await {
-            Ok(Loaded::Entry(entry)) => self.from_entry(&entry, &parts).await,
-            Ok(Loaded::Large(large)) => self.from_large(&large, &parts),
+            Ok(Loaded::Entry(entry)) => self.answer_entry(&entry, &parts).await,
+            Ok(Loaded::Large(large)) => self.answer_large(&large, &parts),
             Ok(Loaded::Folder) => redirect(&parts, &context),
             Ok(Loaded::Listing(root, folder)) => {
                 let (seen, loader) = (context.clone(), Arc::clone(&self.loader));
@@ -181,8 +178,8 @@ impl Site {
             && self.falls_back(parts, context.rest())
         {
             match self.load(fallback, accepted(parts), false).await {
-                Ok(Loaded::Entry(entry)) => return self.from_entry(&entry, parts).await,
-                Ok(Loaded::Large(large)) => return self.from_large(&large, parts),
+                Ok(Loaded::Entry(entry)) => return self.answer_entry(&entry, parts).await,
+                Ok(Loaded::Large(large)) => return self.answer_large(&large, parts),
                 Err(Failure::Missing) | Ok(_) => {}
                 Err(failure) => return self.fail(failure, parts, context).await,
             }
@@ -284,9 +281,9 @@ impl Handler for Site {
             return Reply::later(async move { self.fail(Failure::Missing, &parts, &context).await });
         }
         match self.loader.cache.look(rest, self.loader.root.generation(), clock::millis()) {
-            Look::Fresh(entry) => match self.ready(&entry, &parts) {
+            Look::Fresh(entry) => match ready(&entry, &parts) {
                 Ok(response) => Reply::Now(response),
-                Err(_) => Reply::later(async move { self.from_entry(&entry, &parts).await }),
+                Err(_) => Reply::later(async move { self.answer_entry(&entry, &parts).await }),
             },
             Look::Absent(Absence::Folder) => Reply::Now(redirect(&parts, &context)),
             Look::Absent(Absence::Missing) if self.fallback.is_none() && self.error_pages.is_empty() => {
@@ -299,7 +296,16 @@ impl Handler for Site {
     }
 }
 
-fn from_form(form: &Form, entry: &Entry, parts: &Parts) -> Response {
+/// The response from an entry, if its best form is there.
+fn ready(entry: &Entry, parts: &Parts) -> Result<Response, Encoding> {
+    let form = match choose(entry, parts) {
+        None => &entry.identity,
+        Some(encoding) => entry.form(encoding).ok_or(encoding)?,
+    };
+    Ok(answer_form(form, entry, parts))
+}
+
+fn answer_form(form: &Form, entry: &Entry, parts: &Parts) -> Response {
     answer(
         parts,
         &Representation {

@@ -103,7 +103,12 @@ fn rows(root: &Root, top: &OwnedFd, folder: File, rest: &str) -> Result<(Vec<Row
         }
         match root.find(top, &format!("{rest}{name}")) {
             Ok(Found::File(_, stamp)) => {
-                rows.push(Row { name: name.to_owned(), is_folder: false, size: stamp.size, modified: stamp.modified() })
+                rows.push(Row {
+                    name: name.to_owned(),
+                    is_folder: false,
+                    size: stamp.size,
+                    modified: stamp.modified(),
+                });
             }
             Ok(Found::Folder(inner)) => {
                 let modified = inner.metadata().map_or(0, |metadata| Stamp::of(&metadata).modified());

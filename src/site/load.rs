@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use http::{HeaderMap, HeaderValue};
 use rustix::fs::{Advice, fadvise};
@@ -76,11 +76,7 @@ impl Loader {
         match self.look_up(key, known.as_ref(), accept) {
             // Out of descriptors: what is in memory is better than nothing.
             Err(Failure::Exhausted(error)) => match known {
-                Some(entry)
-                    if entry.generation.load(std::sync::atomic::Ordering::Acquire) == self.root.generation() =>
-                {
-                    Ok(Loaded::Entry(entry))
-                }
+                Some(entry) if entry.generation.load(Acquire) == self.root.generation() => Ok(Loaded::Entry(entry)),
                 _ => Err(Failure::Exhausted(error)),
             },
             other => other,
@@ -183,12 +179,7 @@ impl Loader {
     }
 
     /// The compressed neighbours of a small file that are not larger than it.
-    fn neighbours(
-        &self,
-        folder: &OwnedFd,
-        path: &str,
-        original: &Stamp,
-    ) -> Result<([Option<Stamp>; 3], [Option<File>; 3]), Failure> {
+    fn neighbours(&self, folder: &OwnedFd, path: &str, original: &Stamp) -> Result<Neighbours, Failure> {
         let mut stamps = [None; 3];
         let mut files = [const { None }; 3];
         if self.precompressed && may_have_neighbours(&self.types.of(path)) {
@@ -265,6 +256,9 @@ impl Loader {
         })))
     }
 }
+
+/// By [`Encoding::index`].
+type Neighbours = ([Option<Stamp>; 3], [Option<File>; 3]);
 
 enum Place {
     File(String, File, Stamp),

@@ -18,6 +18,8 @@ mod range;
 mod respond;
 mod root;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use config::{Config, Symlinks};
 pub use error::Error;

@@ -55,7 +55,7 @@ fn parse(value: &[u8], size: u64) -> Option<Pieces> {
             size.saturating_sub(length)..size
         } else {
             let start = number(first)?;
-            let end = if last.is_empty() { size } else { number(last)?.checked_add(1).unwrap_or(u64::MAX) };
+            let end = if last.is_empty() { size } else { number(last)?.saturating_add(1) };
             if end <= start && !last.is_empty() {
                 return None;
             }

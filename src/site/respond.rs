@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE,
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_UNMODIFIED_SINCE, RANGE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
 use tokio::sync::Semaphore;
@@ -133,7 +133,6 @@ fn unsatisfiable(chosen: &Representation<'_>) -> Response {
     let mut response = without_content(chosen, StatusCode::RANGE_NOT_SATISFIABLE);
     let head = response.headers_mut();
     head.insert(CONTENT_RANGE, value(format!("bytes */{}", chosen.source.size())));
-    head.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     response
 }
 
