@@ -260,3 +260,67 @@ pub fn date_value(seconds: u64) -> Option<HeaderValue> {
 pub fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn entry(content: &[u8]) -> Arc<Entry> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        let stamps = Stamps { file: Stamp::of(&file.metadata().unwrap()), neighbours: [None; 3] };
+        let meta = Meta {
+            content_type: HeaderValue::from_static("text/plain; charset=utf-8"),
+            cache_control: HeaderValue::from_static("no-cache"),
+            modified: 784_111_777,
+            negotiable: true,
+        };
+        Arc::new(Entry::read("a.txt", meta, stamps, &file, &[const { None }; 3]).unwrap())
+    }
+
+    #[test]
+    fn a_file_written_this_instant_is_not_trusted_to_show_the_next_write() {
+        assert!(!entry(b"just now").settled);
+    }
+
+    #[test]
+    fn tags_follow_contents_and_dates_are_those_of_http() {
+        let one = entry(b"same");
+        assert_eq!(one.identity.etag, entry(b"same").identity.etag);
+        assert_ne!(one.identity.etag, entry(b"other").identity.etag);
+        assert_eq!(one.identity.head[LAST_MODIFIED], "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert!(date_value(u64::MAX).is_none() && date_value(253_402_300_800).is_none());
+    }
+
+    #[tokio::test]
+    async fn text_that_does_not_shrink_has_no_compressed_form() {
+        // Bytes without a pattern, from a generator with a fixed seed.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .take(4_096)
+        .collect();
+        let entry = entry(&noise);
+        let gate = Arc::new(Semaphore::new(1));
+        for encoding in Encoding::ALL {
+            assert!(entry.has(encoding));
+            assert!(entry.make(encoding, &gate, |_| panic!("nothing was made")).await.is_none());
+            assert!(!entry.has(encoding), "it is not tried again");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_permit_the_form_is_made_another_time() {
+        let entry = entry(&b"text ".repeat(1_000));
+        assert!(entry.make(Encoding::Zstd, &Arc::new(Semaphore::new(0)), |_| ()).await.is_none());
+        assert!(entry.has(Encoding::Zstd) && entry.form(Encoding::Zstd).is_none());
+        assert!(entry.make(Encoding::Zstd, &Arc::new(Semaphore::new(1)), |_| ()).await.is_some());
+        assert!(entry.form(Encoding::Zstd).is_some());
+    }
+}

@@ -90,3 +90,31 @@ impl From<Errno> for Failure {
         io::Error::from(error).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_becomes_what_the_client_gets() {
+        for (code, expected) in [
+            (Errno::NOENT, "Missing"),
+            (Errno::NOTDIR, "Missing"),
+            (Errno::NAMETOOLONG, "Missing"),
+            (Errno::LOOP, "Missing"),
+            (Errno::XDEV, "Missing"),
+            (Errno::NXIO, "Missing"),
+            (Errno::ACCESS, "Forbidden"),
+            (Errno::PERM, "Forbidden"),
+            (Errno::MFILE, "Exhausted"),
+            (Errno::NFILE, "Exhausted"),
+            (Errno::NOMEM, "Exhausted"),
+            (Errno::AGAIN, "Exhausted"),
+            (Errno::IO, "Disk"),
+            (Errno::STALE, "Disk"),
+        ] {
+            let failure = format!("{:?}", Failure::from(code));
+            assert!(failure.starts_with(expected), "{code:?} became {failure}");
+        }
+    }
+}

@@ -56,7 +56,8 @@ pub struct Site {
     loader: Arc<Loader>,
     stripes: Box<[Arc<Mutex<()>>]>,
     readers: Arc<Semaphore>,
-    compressors: Arc<Semaphore>,
+    /// Permits for what takes a core for long: compressing, listing.
+    heavy: Arc<Semaphore>,
     fallback: Option<String>,
     error_pages: Vec<(StatusCode, String)>,
     logged: [AtomicU64; 3],
@@ -86,7 +87,7 @@ impl Site {
             loader: Arc::new(loader),
             stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
             readers: Arc::new(Semaphore::new(READERS)),
-            compressors: Arc::new(Semaphore::new(cores)),
+            heavy: Arc::new(Semaphore::new(cores)),
             fallback: Some(config.fallback.clone()).filter(|path| !path.is_empty()),
             error_pages: config
                 .error_pages
@@ -108,7 +109,7 @@ impl Site {
             Ok(response) => response,
             Err(encoding) => {
                 let made = |bytes| self.loader.cache.grow(entry, bytes);
-                let form = entry.make(encoding, &self.compressors, made).await.unwrap_or(&entry.identity);
+                let form = entry.make(encoding, &self.heavy, made).await.unwrap_or(&entry.identity);
                 answer_form(form, entry, parts)
             }
         }
@@ -160,7 +161,12 @@ impl Site {
             Ok(Loaded::Listing(root, folder)) => {
                 let (seen, loader) = (context.clone(), Arc::clone(&self.loader));
                 let json = listing::prefers_json(&parts.headers);
-                let work = move || listing::render(&loader.root, &root, folder, &seen.path, seen.rest(), json);
+                // A long listing is the dearest answer there is: as many at a time as there are cores.
+                let permit = Arc::clone(&self.heavy).acquire_owned().await;
+                let work = move || {
+                    let _permit = permit;
+                    listing::render(&loader.root, &root, folder, &seen.path, seen.rest(), json)
+                };
                 match tokio::task::spawn_blocking(work).await {
                     Ok(Ok(response)) => response,
                     Ok(Err(failure)) => self.fail(failure, &parts, &context).await,
