@@ -3,10 +3,10 @@
 //! Pages are rendered in the background; one that somebody is waiting for comes first. An edition is never changed:
 //! when files change, the next one takes over what is still right of this one and replaces it whole.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::StatusCode;
 use tokio::sync::SetOnce;
@@ -46,6 +46,8 @@ pub struct Edition {
     slots: Vec<Slot>,
     missing: SetOnce<Encoded>,
     search: SetOnce<Encoded>,
+    /// Links that lead nowhere: the file, and the link.
+    lost: OnceLock<HashSet<(String, String)>>,
     wanted: Mutex<VecDeque<usize>>,
     next: AtomicUsize,
 }
@@ -75,6 +77,7 @@ impl Edition {
             title,
             missing: SetOnce::new(),
             search: SetOnce::new(),
+            lost: OnceLock::new(),
             wanted: Mutex::default(),
             next: AtomicUsize::new(0),
         })
@@ -134,26 +137,31 @@ impl Edition {
     }
 
     /// What can be done only when all pages are rendered: the search index and the check of links. Gives the number of
-    /// links that lead nowhere.
-    pub fn finish(&self) -> usize {
+    /// links that lead nowhere; those that `old` had too are not logged again.
+    pub fn finish(&self, old: Option<&Self>) -> usize {
         let rendered: Vec<Option<&Arc<Rendered>>> = self.slots.iter().map(|slot| slot.rendered.get()).collect();
         let index = search::index(rendered.iter().flatten().map(|page| page.search.as_str()));
         let kind = "application/json";
         let _ = self.search.set(Encoded::new(StatusCode::OK, kind, REVALIDATE, index, self.quality()));
-        let mut broken = 0;
+        let mut lost = HashSet::new();
         for (at, page) in rendered.iter().enumerate().filter_map(|(at, page)| Some((at, (*page)?))) {
-            let file = &self.tree.pages[at].file;
-            let lost = page.links.iter().filter(|(target, anchor)| {
-                rendered[*target]
-                    .is_some_and(|page| page.anchors.binary_search_by(|known| (**known).cmp(anchor.as_str())).is_err())
-            });
-            let lost = lost.map(|(target, anchor)| format!("{}#{anchor}", self.tree.pages[*target].route));
-            for link in page.broken.iter().cloned().chain(lost) {
-                broken += 1;
-                tracing::warn!(file, link, "documentation link leads nowhere");
-            }
+            let known = |target: usize, anchor: &str| {
+                let page = rendered[target];
+                page.is_none_or(|page| page.anchors.binary_search_by(|known| (**known).cmp(anchor)).is_ok())
+            };
+            let anchors = page.links.iter().filter(|(target, anchor)| !known(*target, anchor));
+            let anchors = anchors.map(|(target, anchor)| format!("{}#{anchor}", self.tree.pages[*target].route));
+            lost.extend(
+                page.broken.iter().cloned().chain(anchors).map(|link| (self.tree.pages[at].file.clone(), link)),
+            );
         }
-        broken
+        let before = old.and_then(|old| old.lost.get());
+        for (file, link) in lost.iter().filter(|link| before.is_none_or(|before| !before.contains(*link))) {
+            tracing::warn!(file, link, "documentation link leads nowhere");
+        }
+        let count = lost.len();
+        let _ = self.lost.set(lost);
+        count
     }
 
     fn claim(&self) -> Option<usize> {

@@ -71,6 +71,7 @@ impl Encoded {
     }
 
     /// The uncompressed bytes.
+    #[cfg(test)]
     pub fn bytes(&self) -> &Bytes {
         &self.plain.bytes
     }

@@ -1,8 +1,8 @@
 //! Documentation: a folder of Markdown as a site, rendered once, at start and on change.
 //!
 //! `source` lists and reads files, `tree` gives them addresses and an order, `markdown` and `highlight` make HTML of one,
-//! `view` puts the page around it, `edition` is one state of the whole site, and `site` serves the present edition and
-//! replaces it when the folder changes. A folder of ready HTML is not served here: [`kind`] tells, and `app` mounts a
+//! `view` puts the page around it, `edition` is one state of the whole site, and `site` serves the present edition,
+//! and `renewal` replaces it when the folder changes. A folder of ready HTML is not served here: [`kind`] tells, and `app` mounts a
 //! site for it.
 
 mod config;
@@ -14,10 +14,12 @@ mod highlight;
 mod links;
 mod markdown;
 mod matter;
+mod renewal;
 mod search;
 mod site;
 mod source;
 mod theme;
+mod title;
 mod tree;
 mod view;
 mod welcome;

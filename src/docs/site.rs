@@ -1,11 +1,8 @@
-//! A documentation site as a handler, and the task that renders it and watches its folder.
-//!
-//! A folder is watched by listing it every [`POLL`], which works on every file system (inotify does not on network
-//! ones) and costs one `lstat` a file; a large folder is listed less often, so that this takes 2 % of a core at most.
+//! A documentation site as a handler. `renewal` is the task that renders it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, LOCATION};
@@ -13,31 +10,28 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use super::edition::Edition;
-use super::highlight::Highlighter;
+use super::renewal::POLL;
 use super::source::Source;
-use super::theme::{FOLDER, Theme};
+use super::theme::Theme;
 use super::tree::Place;
 use super::{Config, Error, config, links, search};
-use crate::error::chain;
 use crate::http::{Body, Handler, Problem, Reply, Request, Response};
 use crate::id::RequestId;
 
-/// How often a folder is looked at.
-const POLL: Duration = Duration::from_secs(2);
-
 /// A documentation site. Cheap to clone; clones are the same site.
 #[derive(Clone)]
-pub struct Docs(Arc<Inner>);
+pub struct Docs(pub(super) Arc<Inner>);
 
-struct Inner {
-    edition: ArcSwap<Edition>,
-    source: Source,
-    base: String,
-    title: String,
-    broken: AtomicUsize,
-    poll: Duration,
+/// What the clones share.
+pub(super) struct Inner {
+    pub edition: ArcSwap<Edition>,
+    pub source: Source,
+    pub base: String,
+    pub title: String,
+    pub broken: AtomicUsize,
+    pub poll: Duration,
     /// Set when [`Docs::run`] ends, so that nobody waits for a page that nobody renders.
-    halted: CancellationToken,
+    pub halted: CancellationToken,
 }
 
 impl Docs {
@@ -77,94 +71,9 @@ impl Docs {
     pub fn is_rendered(&self) -> bool {
         self.0.edition.load().search().get().is_some()
     }
-
-    /// Renders all pages, then watches the folder and renders what changes, until `stop`. Without this task no page is
-    /// ever shown.
-    pub async fn run(self, stop: CancellationToken) {
-        let _halted = self.0.halted.clone().drop_guard();
-        let _ = tokio::task::spawn_blocking(|| Theme::get().warm()).await;
-        self.render(self.0.edition.load_full(), &stop).await;
-        if matches!(self.0.source, Source::Embedded(_)) {
-            stop.cancelled().await;
-            return;
-        }
-        let mut pause = self.0.poll;
-        let mut complaint = String::new();
-        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-            let began = Instant::now();
-            let inner = Arc::clone(&self.0);
-            let next = tokio::task::spawn_blocking(move || inner.next());
-            match next.await {
-                Ok(Ok(next)) => {
-                    if !complaint.is_empty() {
-                        complaint.clear();
-                        tracing::info!(folder = %self.0.source.name().display(), "documentation folder can be read again");
-                    }
-                    pause = self.0.poll.max(began.elapsed() * 50);
-                    if let Some(next) = next {
-                        self.replace(Arc::new(next), &stop).await;
-                    }
-                }
-                Ok(Err(error)) => {
-                    let text = chain(&error).to_string();
-                    if text != complaint {
-                        tracing::error!(problem = text, "documentation cannot be renewed; its last state is served");
-                        complaint = text;
-                    }
-                }
-                Err(error) => tracing::error!(problem = %error, "documentation folder could not be examined"),
-            }
-        }
-    }
-
-    /// Renders `next` whole before anybody sees it.
-    async fn replace(&self, next: Arc<Edition>, stop: &CancellationToken) {
-        let pages = next.tree.pages.len();
-        let began = Instant::now();
-        self.render(Arc::clone(&next), stop).await;
-        if !stop.is_cancelled() {
-            self.0.edition.store(next);
-            tracing::info!(pages, millis = began.elapsed().as_millis() as u64, "documentation renewed");
-        }
-    }
-
-    /// Half of the cores at most: others are being served meanwhile.
-    async fn render(&self, edition: Arc<Edition>, stop: &CancellationToken) {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let highlighter = Arc::new(Highlighter::new());
-        let workers: Vec<_> = (0..(cores / 2).clamp(1, 4))
-            .map(|_| {
-                let (edition, highlighter, stop) = (Arc::clone(&edition), Arc::clone(&highlighter), stop.clone());
-                tokio::task::spawn_blocking(move || edition.work(&highlighter, || stop.is_cancelled()))
-            })
-            .collect();
-        for worker in workers {
-            if let Err(error) = worker.await {
-                tracing::error!(problem = %error, "rendering documentation was broken off");
-            }
-        }
-        drop(highlighter);
-        if !stop.is_cancelled()
-            && let Ok(broken) = tokio::task::spawn_blocking(move || edition.finish()).await
-        {
-            self.0.broken.store(broken, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Inner {
-    /// The edition of what is in the folder now; none if nothing has changed.
-    fn next(&self) -> Result<Option<Edition>, Error> {
-        let old = self.edition.load();
-        let entries = self.source.scan()?;
-        if entries == old.entries {
-            return Ok(None);
-        }
-        let next = Edition::new(self.source.clone(), self.base.clone(), &self.title, entries)?;
-        next.inherit(&old);
-        Ok(Some(next))
-    }
-
     async fn later(&self, edition: Arc<Edition>, wanted: Wanted, request: Request) -> Response {
         let headers = &request.parts.headers;
         let made = async {
@@ -210,10 +119,8 @@ impl Handler for Docs {
             return Reply::Now(refusal);
         }
         let rest = request.context.rest();
-        if rest.starts_with(FOLDER) {
-            if let Some(response) = Theme::get().response(rest, headers) {
-                return Reply::Now(response);
-            }
+        if let Some(response) = Theme::get().response(rest, headers) {
+            return Reply::Now(response);
         }
         let edition = self.0.edition.load();
         let (ready, wanted) = if rest == search::ADDRESS {
@@ -281,6 +188,7 @@ fn redirect(base: &str, route: &str, request: &Request) -> Response {
 pub(super) mod tests {
     use std::fs;
     use std::path::Path;
+    use std::time::Instant;
 
     use super::*;
     use crate::http::{Context, RequestBody};
@@ -320,7 +228,7 @@ pub(super) mod tests {
                 Reply::Later(later) => later.await,
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), answer).await.expect("an answer within a minute")
+        tokio::time::timeout(Duration::from_mins(1), answer).await.expect("an answer within a minute")
     }
 
     /// A running site, stopped when dropped.
@@ -354,7 +262,7 @@ pub(super) mod tests {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the wanted state within a minute");
+            tokio::time::timeout(Duration::from_mins(1), wait).await.expect("the wanted state within a minute");
         }
 
         async fn rendered(&self) {

@@ -132,8 +132,13 @@ mod tests {
         let pairs = pairs.chain(code.iter().map(|name| (*name, "code")));
         let pairs =
             pairs.chain(["note", "tip", "important", "warning", "caution"].into_iter().map(|name| (name, "page")));
-        let pairs =
-            pairs.chain([("on-accent", "accent"), ("text", "mark"), ("text", "selected"), ("muted", "selected")]);
+        let pairs = pairs.chain([
+            ("on-beam", "beam"),
+            ("accent", "selected"),
+            ("text", "mark"),
+            ("text", "selected"),
+            ("muted", "selected"),
+        ]);
         for (front, back) in pairs {
             for (scheme, name) in ["light", "dark"].into_iter().enumerate() {
                 let (one, two) = (&colours[front][scheme], &colours[back][scheme]);

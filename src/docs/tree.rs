@@ -10,6 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::matter::{self, Matter};
 use super::source::{Entry, MAX_FILE, MAX_PAGE, Source};
+use super::title::{heading, humanise, natural};
 
 /// One page: a Markdown file, or the contents of a folder that has no index.
 #[derive(Debug)]
@@ -309,79 +310,6 @@ fn load(source: &Source, entry: Entry) -> Option<(String, Page)> {
         file: file.clone(),
     };
     Some((file, page))
-}
-
-/// The text of the first `# heading` outside code, without its markup.
-fn heading(body: &str) -> Option<String> {
-    let mut fence: Option<&str> = None;
-    for line in body.lines().take(400) {
-        let start = line.trim_start();
-        let mark = ["```", "~~~"].into_iter().find(|mark| start.starts_with(mark));
-        match (fence, mark) {
-            (Some(open), Some(mark)) if open == mark => fence = None,
-            (None, Some(mark)) => fence = Some(mark),
-            (None, None) => {
-                if let Some(text) = line.strip_prefix("# ") {
-                    let text = plain(text.trim().trim_end_matches('#').trim_end());
-                    return (!text.is_empty()).then_some(text);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-/// Inline Markdown as text: emphasis and code marks dropped, a link's text kept.
-fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(ch) = rest.next() {
-        match ch {
-            '`' | '*' | '[' => {}
-            '\\' => out.extend(rest.next()),
-            ']' if rest.peek() == Some(&'(') => {
-                rest.by_ref().find(|&ch| ch == ')');
-            }
-            ']' => {}
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-/// A title from a file's name: `02-getting_started` is "Getting started".
-fn humanise(name: &str) -> String {
-    let bare = name.trim_start_matches(|ch: char| ch.is_ascii_digit()).trim_start_matches(['-', '_', '.', ' ']);
-    let bare = if bare.is_empty() { name } else { bare };
-    let text = bare.replace(['-', '_'], " ");
-    let mut chars = text.chars();
-    chars.next().map_or(text.clone(), |first| first.to_uppercase().chain(chars).collect())
-}
-
-fn natural(left: &str, right: &str) -> Ordering {
-    let number = |text: &str| text.len() - text.trim_start_matches(|ch: char| ch.is_ascii_digit()).len();
-    let (mut left, mut right) = (left, right);
-    loop {
-        let (digits_l, digits_r) = (number(left), number(right));
-        if digits_l > 0 && digits_r > 0 {
-            let value = |text: &str, digits| text[..digits].parse::<u64>().unwrap_or(u64::MAX);
-            let order = value(left, digits_l).cmp(&value(right, digits_r));
-            if order != Ordering::Equal {
-                return order;
-            }
-            (left, right) = (&left[digits_l..], &right[digits_r..]);
-            continue;
-        }
-        let (mut chars_l, mut chars_r) = (left.chars(), right.chars());
-        match (chars_l.next(), chars_r.next()) {
-            (None, None) => return Ordering::Equal,
-            (one, two) if one.map(|ch| ch.to_ascii_lowercase()) != two.map(|ch| ch.to_ascii_lowercase()) => {
-                return one.map(|ch| ch.to_ascii_lowercase()).cmp(&two.map(|ch| ch.to_ascii_lowercase()));
-            }
-            _ => (left, right) = (chars_l.as_str(), chars_r.as_str()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -22,9 +22,10 @@ const LENS: &str = "<svg viewBox=\"0 0 24 24\" aria-hidden=\"true\"><circle cx=\
 /// A half-filled disc: light and dark.
 const SCHEME: &str = "<svg viewBox=\"0 0 24 24\" aria-hidden=\"true\"><circle cx=\"12\" cy=\"12\" r=\"8\"/>\
 <path class=\"fill\" d=\"M12 4a8 8 0 0 1 0 16z\"/></svg>";
-/// A lamp and its two beams.
+/// A tower and its beam.
 const MARK: &str = "<svg viewBox=\"0 0 24 24\" class=\"mark\" aria-hidden=\"true\"><path class=\"beam\" \
-d=\"M14 8.2 22 4v9l-8-2.6zM10 8.2 2 4v9l8-2.6z\"/><path class=\"tower\" d=\"M10 6h4v5h-4zM9.6 12.5h4.8l1.6 9H8z\"/></svg>";
+d=\"M13.7 6.3 23 3.2v9.6l-9.3-3z\"/><path class=\"tower\" d=\"M7 5.1 10.5 2 14 5.1zM7.9 6.1h5.2v3.9H7.9zM6.7 \
+11h7.6v1.5H6.7zM7.6 13.5h5.8l1.4 8.5H6.2z\"/></svg>";
 
 /// What all pages of a site share.
 pub struct View<'a> {
@@ -43,15 +44,22 @@ impl View<'_> {
         let mut article = String::with_capacity(content.html.len() + 2_048);
         self.breadcrumb(&mut article, at);
         let contents = contents(&content.headings);
-        if !contents.is_empty() {
-            let _ =
-                write!(article, "<details class=\"contents\"><summary>On this page</summary>{contents}</details>\n");
-        }
         article.push_str("<article>\n");
-        if !content.headings.iter().any(|heading| heading.level == 1) {
+        let own = content.headings.iter().any(|heading| heading.level == 1);
+        if !own {
             let _ = writeln!(article, "<h1>{}</h1>", escape(&page.title));
         }
-        article.push_str(&content.html);
+        // Where there is no room beside the text, the table of contents stands below the title.
+        let (title, rest) = match content.html.find("</h1>") {
+            Some(at) if own => content.html.split_at(at + "</h1>".len()),
+            _ => ("", content.html.as_str()),
+        };
+        article.push_str(title);
+        if !contents.is_empty() {
+            let _ =
+                write!(article, "\n<details class=\"contents\"><summary>On this page</summary>{contents}</details>\n");
+        }
+        article.push_str(rest);
         if page.file.is_empty() {
             self.listing(&mut article, page);
         }

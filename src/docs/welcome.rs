@@ -28,9 +28,9 @@ const STEPS: [(&str, &str, &str, &str); 3] = [
     ),
     (
         "Keep it to yourself for now",
-        "A <code>.env</code> file in the working folder puts every page behind a password.",
+        "A <code>.env</code> file in the folder that Beacon is started in puts every page behind a password.",
         ".env",
-        "AUTH_WALL_USERNAME=you\nAUTH_WALL_PASSWORD=a-long-password\n",
+        "AUTH_WALL_USERNAME=you\nAUTH_WALL_PASSWORD=choose-one\nAUTH_WALL_REALM=Preview\n",
     ),
 ];
 
@@ -108,12 +108,12 @@ fn page(docs: &str) -> String {
     });
     format!(
         "<section class=\"hero\"><div class=\"lamp\">{}</div><h1>Beacon is running</h1>\
-         <p class=\"lead\">This page came to you over an encrypted connection from your own server. \
-         Nothing is configured yet, so here is where to begin.</p>\
+         <p class=\"lead\">It serves this page and its own documentation. Nothing else is configured yet, so here \
+         is where to begin.</p>\
          <p><a class=\"button\" href=\"{docs}\">Read the documentation</a></p></section>\n\
          <ol class=\"steps\">\n{}</ol>\n\
-         <p class=\"after\">After a change, <code>beacon check</code> tells what is wrong before \
-         <code>systemctl reload beacon</code> takes it over. A reload drops no request.</p>\n",
+         <p class=\"after\">After a change, <code>beacon check</code> tells what is wrong, where, and how to mend it. \
+         A reload takes the change over and drops no request.</p>\n",
         view::mark(),
         steps.concat(),
         docs = escape(docs),
