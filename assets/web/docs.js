@@ -121,10 +121,12 @@ function prepare(index) {
   });
 }
 
+/** What to look for: a word's beginning; any place in writing that puts no space between words. */
+const needle = (term) => (/[\u0e00-\u0eff\u3040-\u9fff]/.test(term) ? term : ` ${term}`);
+
 /** How well words beginning with `term` are found in `text`: 0, 1, or 1.5 for a whole word. */
 function found(text, term) {
-  const at = text.indexOf(` ${term}`);
-  if (at < 0) return 0;
+  if (!text.includes(needle(term))) return 0;
   return `${text} `.includes(` ${term} `) ? 1.5 : 1;
 }
 
@@ -153,7 +155,12 @@ function marked(text, terms) {
   const folded = ` ${fold(text)}`;
   const spans = [];
   for (const term of terms) {
-    for (let at = folded.indexOf(` ${term}`); at >= 0; at = folded.indexOf(` ${term}`, at + 1)) spans.push([at, at + term.length]);
+    const wanted = needle(term);
+    // The space before the text makes a place of a word's space that of its first letter.
+    const shift = wanted.length - term.length - 1;
+    for (let at = folded.indexOf(wanted); at >= 0; at = folded.indexOf(wanted, at + 1)) {
+      spans.push([at + shift, at + shift + term.length]);
+    }
   }
   spans.sort((one, two) => one[0] - two[0]);
   const parts = [];
@@ -168,7 +175,7 @@ function marked(text, terms) {
 
 /** The part of a text around the first term. */
 function snippet({ section, terms }) {
-  const places = terms.map((term) => section.folded.text.indexOf(` ${term}`)).filter((at) => at >= 0);
+  const places = terms.map((term) => section.folded.text.indexOf(needle(term))).filter((at) => at >= 0);
   let from = Math.max(0, Math.min(...places, section.text.length) - 50);
   if (!places.length) from = 0;
   if (from > 0) from = section.text.indexOf(" ", from) + 1;
@@ -180,7 +187,7 @@ const opener = $(".find");
 if (opener && HTMLDialogElement.prototype.showModal) {
   const lens = $("svg", opener).cloneNode(true);
   const input = make("input", {
-    type: "search", placeholder: "Search the documentation", autocomplete: "off", spellcheck: false, role: "combobox",
+    type: "text", enterkeyhint: "go", placeholder: "Search the documentation", autocomplete: "off", spellcheck: false, role: "combobox",
     "aria-label": "Search the documentation", "aria-controls": "results", "aria-expanded": "false", "aria-autocomplete": "list",
   });
   const close = make("button", { type: "button", className: "close", "aria-label": "Close" }, make("kbd", { textContent: "Esc" }));

@@ -1,6 +1,6 @@
 //! A response made once: bytes, their compressed forms, and a strong ETag for each.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use bytes::Bytes;
 use http::header::{
@@ -44,7 +44,7 @@ struct Form {
 }
 
 impl Encoded {
-    /// Compresses and hashes `bytes`. `quality` is brotli's: 5 for what is made often, 9 and more for what lives long.
+    /// Compresses and hashes `bytes`. `quality` is brotli's: 4 is quick, 9 and more is for what lives long.
     pub fn new(
         status: StatusCode,
         kind: &'static str,
@@ -70,10 +70,22 @@ impl Encoded {
         }
     }
 
+    /// Lets go of the uncompressed bytes; the few clients that want them get them from the compressed ones. For large
+    /// sites, where they would be most of the memory.
+    #[must_use]
+    pub fn compact(mut self) -> Self {
+        if self.gzip.is_some() {
+            self.plain.bytes = Bytes::new();
+        }
+        self
+    }
+
     /// The uncompressed bytes.
-    #[cfg(test)]
-    pub fn bytes(&self) -> &Bytes {
-        &self.plain.bytes
+    pub fn bytes(&self) -> Bytes {
+        match &self.gzip {
+            Some(gzip) if self.plain.bytes.is_empty() => gunzip(&gzip.bytes),
+            _ => self.plain.bytes.clone(),
+        }
     }
 
     /// The response to a GET or HEAD with these headers.
@@ -84,8 +96,10 @@ impl Encoded {
             (_, Some(form)) if accepted("gzip") => (form, Some("gzip")),
             _ => (&self.plain, None),
         };
+        let bytes = if coding.is_some() { form.bytes.clone() } else { self.bytes() };
+        let length = bytes.len();
         let unchanged = self.status == StatusCode::OK && matches(request, &self.hash);
-        let mut response = Response::new(if unchanged { Body::Empty } else { Body::from(form.bytes.clone()) });
+        let mut response = Response::new(if unchanged { Body::Empty } else { Body::from(bytes) });
         *response.status_mut() = if unchanged { StatusCode::NOT_MODIFIED } else { self.status };
         let headers = response.headers_mut();
         headers.insert(ETAG, form.tag.clone());
@@ -96,7 +110,7 @@ impl Encoded {
         }
         if !unchanged {
             headers.insert(CONTENT_TYPE, self.kind.clone());
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(form.bytes.len()));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             if let Some(coding) = coding {
                 headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
             }
@@ -165,9 +179,19 @@ fn gzip(bytes: &[u8]) -> Option<Vec<u8>> {
     encoder.finish().ok()
 }
 
+/// Undoes [`gzip`].
+fn gunzip(bytes: &[u8]) -> Bytes {
+    let mut out = Vec::new();
+    // What we compressed ourselves decompresses.
+    let _ = flate2::read::GzDecoder::new(bytes).read_to_end(&mut out);
+    out.into()
+}
+
 fn brotli(bytes: &[u8], quality: u32) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    let mut writer = brotli::CompressorWriter::new(&mut out, 16 << 10, quality, 20);
+    // A window as large as the content: a larger one only costs memory to clear.
+    let window = (bytes.len().ilog2() + 1).clamp(10, 22);
+    let mut writer = brotli::CompressorWriter::new(&mut out, 16 << 10, quality, window);
     writer.write_all(bytes).ok()?;
     drop(writer);
     Some(out)
@@ -175,8 +199,6 @@ fn brotli(bytes: &[u8], quality: u32) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     fn page() -> Encoded {
@@ -214,6 +236,18 @@ mod tests {
         assert!(!response.headers().contains_key(CONTENT_ENCODING));
         assert_eq!(body[..], page.bytes()[..]);
         assert_eq!(response.headers()[CONTENT_LENGTH], body.len().to_string().as_str());
+    }
+
+    #[test]
+    fn a_compact_page_is_the_same_to_everybody() {
+        let (page, compact) = (page(), page().compact());
+        assert!(compact.plain.bytes.is_empty());
+        for coding in ["br", "gzip", "identity"] {
+            let (one, other) = (ask(&page, &[(ACCEPT_ENCODING, coding)]), ask(&compact, &[(ACCEPT_ENCODING, coding)]));
+            assert_eq!(one.0.headers(), other.0.headers());
+            assert_eq!(one.1, other.1);
+        }
+        assert_eq!(page.bytes(), compact.bytes());
     }
 
     #[test]

@@ -294,7 +294,7 @@ pub(super) mod tests {
         let edition = docs.0.edition.load();
         for (at, page) in edition.tree.pages.iter().enumerate() {
             assert_eq!(page.fault, None, "{}", page.file);
-            let html = std::str::from_utf8(edition.page(at).unwrap().page.bytes()).unwrap();
+            let html = String::from_utf8(edition.page(at).unwrap().page.bytes().to_vec()).unwrap();
             assert!(
                 !html.contains(" style=") && !html.contains("<script>"),
                 "{} needs what the policy forbids",

@@ -51,14 +51,15 @@ impl Welcome {
              <a href=\"{}\">to the documentation</a>.</p></article>",
             escape(&docs)
         );
+        // Quickly compressed, because this is done before Beacon is ready.
         Self {
-            page: Encoded::new(StatusCode::OK, HTML, REVALIDATE, frame("Welcome to Beacon", &docs, &page(&docs)), 9),
+            page: Encoded::new(StatusCode::OK, HTML, REVALIDATE, frame("Welcome to Beacon", &docs, &page(&docs)), 4),
             missing: Encoded::new(
                 StatusCode::NOT_FOUND,
                 HTML,
                 REVALIDATE,
                 frame("Not found · Beacon", &docs, &missing),
-                9,
+                4,
             ),
         }
     }
