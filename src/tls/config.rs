@@ -152,6 +152,21 @@ impl Config {
                 ));
             }
         }
+        for (key, names) in [("acme.domains", &acme.domains), ("self_signed.names", &self.self_signed.names)] {
+            for name in names {
+                let shape = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*:".contains(&byte);
+                if name.is_empty() || !name.bytes().all(shape) {
+                    faults.push(Fault::new(
+                        key,
+                        format!("\"{name}\" is neither a host name nor an address"),
+                        "Give names such as example.org; names with other letters in their xn-- form.",
+                    ));
+                }
+            }
+        }
+        if self.self_signed.names.is_empty() {
+            faults.push(Fault::new("self_signed.names", "is empty", "Name at least \"localhost\"."));
+        }
         if acme.directory != "letsencrypt" && !acme.directory.starts_with("https://") {
             faults.push(Fault::new(
                 "acme.directory",
@@ -173,6 +188,56 @@ impl Config {
                 "Set eab_key_id and eab_key.",
             ));
         }
+        if acme.eab_key_bytes().is_none() {
+            faults.push(Fault::new(
+                "acme.eab_key",
+                "is not URL-safe Base64",
+                "Copy the key as the authority shows it, without spaces.",
+            ));
+        }
         faults
+    }
+}
+
+impl Acme {
+    /// The key of the external account binding, decoded; padding may be there or not. None when it is no Base64.
+    pub(super) fn eab_key_bytes(&self) -> Option<Vec<u8>> {
+        use base64::Engine as _;
+        let text = self.eab_key.expose().trim_end_matches('=');
+        base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_name_the_key() {
+        let mut config = Config::default();
+        assert_eq!(config.validate(), []);
+        config.certificates.insert("main".into(), CertificateFiles::default());
+        config.acme.domains = vec!["*.example.org".into(), "bücher.example".into()];
+        config.acme.challenges.clear();
+        config.acme.directory = "http://ca.example".into();
+        config.acme.staging = true;
+        config.acme.eab_key = Secret::new("not base64!");
+        config.self_signed.names.clear();
+        let keys: Vec<String> = config.validate().into_iter().map(|fault| fault.key).collect();
+        assert_eq!(
+            keys,
+            [
+                "certificates.main.cert",
+                "certificates.main.key",
+                "acme.challenges",
+                "acme.domains",
+                "acme.domains",
+                "self_signed.names",
+                "acme.directory",
+                "acme.staging",
+                "acme.eab_key_id",
+                "acme.eab_key",
+            ]
+        );
     }
 }
