@@ -1,5 +1,19 @@
 //! Who is asking and what they may do: the auth wall.
+//!
+//! [`Wall`] is the configuration, [`Gate`] what stands in front of a handler. The answers are those of the Django
+//! package django-auth-wall 0.3.0; `tests/integration/wall.rs` holds the two side by side.
 
 mod config;
+mod cookie;
+mod credentials;
+mod error;
+mod gate;
+mod guard;
+mod mac;
+mod proofs;
+mod throttle;
+mod users;
 
 pub use config::{Mode, Wall};
+pub use error::Error;
+pub use gate::Gate;
