@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{io, thread};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -177,10 +177,8 @@ impl Stamp {
 
     /// Whether the last change is old enough that another one would show. Timestamps tick every few milliseconds: a
     /// write in the tick of our reading leaves no trace.
-    pub fn is_settled(&self) -> bool {
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos() as i128);
+    pub fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
         let changed = i128::from(self.ctime.0) * 1_000_000_000 + i128::from(self.ctime.1);
         now - changed > 50_000_000
     }
@@ -191,4 +189,66 @@ fn open_folder(path: &Path) -> io::Result<(OwnedFd, (u64, u64))> {
     let file = File::from(folder);
     let metadata = file.metadata()?;
     Ok((file.into(), (metadata.dev(), metadata.ino())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_file_written_this_instant_is_not_trusted_to_show_the_next_write() {
+        let stamp = Stamp::of(&tempfile::tempfile().unwrap().metadata().unwrap());
+        let changed = UNIX_EPOCH + Duration::new(stamp.ctime.0 as u64, stamp.ctime.1 as u32);
+        assert!(!stamp.is_settled(changed) && !stamp.is_settled(changed + Duration::from_millis(10)));
+        assert!(stamp.is_settled(changed + Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn a_name_swapped_between_file_and_escaping_link_never_leaks() {
+        for symlinks in [Symlinks::Never, Symlinks::Inside] {
+            let outer = tempfile::TempDir::new().unwrap();
+            let www = outer.path().join("www");
+            fs::create_dir(&www).unwrap();
+            fs::write(outer.path().join("secret.txt"), "secret").unwrap();
+            fs::write(www.join("name.txt"), "public").unwrap();
+            let root = Root::open(&www, symlinks).unwrap();
+            let folder = root.folder().unwrap();
+            let done = AtomicBool::new(false);
+            let (mut tries, mut served, mut refused) = (0, 0, 0);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        symlink("../secret.txt", www.join("link")).unwrap();
+                        fs::rename(www.join("link"), www.join("name.txt")).unwrap();
+                        fs::write(www.join("file"), "public").unwrap();
+                        fs::rename(www.join("file"), www.join("name.txt")).unwrap();
+                    }
+                });
+                let end = Instant::now() + Duration::from_secs(20);
+                let mut leaked = false;
+                while (tries < 5_000 || served == 0 || refused == 0) && Instant::now() < end && !leaked {
+                    tries += 1;
+                    match root.find(&folder, "name.txt") {
+                        Ok(Found::File(mut file, _)) => {
+                            let mut text = String::new();
+                            file.read_to_string(&mut text).unwrap();
+                            leaked = text == "secret";
+                            served += 1;
+                        }
+                        Ok(Found::Folder(_)) => leaked = true,
+                        Err(_) => refused += 1,
+                    }
+                }
+                done.store(true, Ordering::Relaxed);
+                assert!(!leaked);
+            });
+            assert!(served > 0 && refused > 0, "{tries} tries: {served} served, {refused} refused");
+        }
+    }
 }

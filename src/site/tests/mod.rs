@@ -85,6 +85,17 @@ async fn get_raw(site: &Site, path: &str) -> Got {
     collect(send(site, with_path(parts, path, 0)).await).await
 }
 
+/// The answer that comes at once; once a second another one does not, because it looks at the disk.
+async fn from_memory(site: &Site, target: &str, headers: &[(&str, &str)]) -> Got {
+    for _ in 0..100 {
+        match site.handle(request(&Method::GET, target, headers)) {
+            Reply::Now(response) => return collect(response).await,
+            Reply::Later(response) => drop(response.await),
+        }
+    }
+    panic!("{target} never comes from memory");
+}
+
 fn folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = TempDir::new().unwrap();
     for (path, content) in files {
@@ -136,8 +147,7 @@ async fn a_file_comes_with_all_its_headers_and_then_from_memory() {
     assert_eq!(first.header("vary"), "accept-encoding");
     assert!(first.header("etag").len() == 18 && first.header("etag").starts_with('"'));
     assert!(httpdate::parse_http_date(first.header("last-modified")).is_ok());
-    let Reply::Now(second) = site.handle(request(&Method::GET, "/", &[])) else { panic!("not from memory") };
-    let second = collect(second).await;
+    let second = from_memory(&site, "/", &[]).await;
     assert_eq!((second.headers, second.body), (first.headers, first.body));
     assert_eq!(get(&site, "/a/b.txt").await.text(), "text");
     assert_eq!(get(&site, "/empty.txt").await.status, StatusCode::OK);
@@ -221,8 +231,8 @@ async fn text_is_compressed_once_as_the_client_prefers() {
         let same =
             get_with(&site, "/a.html", &[("accept-encoding", accept), ("if-none-match", got.header("etag"))]).await;
         assert_eq!(same.status, StatusCode::NOT_MODIFIED);
-        let again = site.handle(request(&Method::GET, "/a.html", &[("accept-encoding", accept)]));
-        assert!(matches!(again, Reply::Now(_)), "{accept} is made twice");
+        let again = from_memory(&site, "/a.html", &[("accept-encoding", accept)]).await;
+        assert_eq!(again.header("content-encoding"), encoding);
     }
     tags.sort();
     tags.dedup();
