@@ -15,6 +15,8 @@ mod local;
 mod provider;
 mod resolver;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use certificate::{CertificateStatus, Source};
 pub use config::{Acme, CertificateFiles, Challenge, Config, MinVersion, SelfSigned};

@@ -341,9 +341,10 @@ fn asked_name(name: &str) -> String {
             format!("{d}.{c}.{b}.{a}.in-addr.arpa")
         }
         Ok(IpAddr::V6(v6)) => {
-            let digits: String =
-                v6.octets().iter().rev().map(|byte| format!("{:x}.{:x}.", byte & 15, byte >> 4)).collect();
-            format!("{digits}ip6.arpa")
+            let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+            let octets = v6.octets();
+            let digits = octets.iter().rev().flat_map(|byte| [digit(byte & 15), '.', digit(byte >> 4), '.']);
+            digits.chain("ip6.arpa".chars()).collect()
         }
     }
 }
