@@ -174,6 +174,18 @@ pub fn normal(name: &str) -> String {
         .map_or_else(|_| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase(), |address| address.to_string())
 }
 
+/// Checks that a PEM file begins with a certificate, as an authority's root must.
+///
+/// # Errors
+/// [`FileError`].
+pub fn check_root(path: &Path) -> Result<(), FileError> {
+    match CertificateDer::from_pem_slice(&read(path)?) {
+        Ok(der) => Facts::read(&der, path).map(|_| ()),
+        Err(PemError::NoItemsFound) => Err(FileError::NoCertificate { path: path.into() }),
+        Err(error) => Err(FileError::Pem { path: path.into(), reason: error.to_string() }),
+    }
+}
+
 /// What the first certificate of a chain says.
 struct Facts {
     names: Vec<String>,

@@ -15,6 +15,9 @@ pub enum Error {
         /// Which file and why.
         source: FileError,
     },
+    /// The root of the ACME authority cannot be used.
+    #[error("the authority's root (tls.acme.ca_file) cannot be used")]
+    AuthorityRoot(#[source] FileError),
     /// The state folder does not let us keep what must be kept.
     #[error(
         "cannot write {}: let the user that runs Beacon write there, or set another state folder", path.display()

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::acme::{self, Store};
-use super::certificate::{Certificate, CertificateStatus, Source};
+use super::certificate::{Certificate, CertificateStatus, Source, check_root};
 use super::config::Config;
 use super::error::Error;
 use super::files::{FileCertificate, Stamp};
@@ -49,6 +49,10 @@ impl Prepared {
             .map(|(name, files)| FileCertificate::open(name, files))
             .collect::<Result<Vec<_>, _>>()?;
         let store = Store::new(&config.acme, state_dir);
+        let root = &config.acme.ca_file;
+        if store.is_some() && !root.as_os_str().is_empty() {
+            check_root(root).map_err(Error::AuthorityRoot)?;
+        }
         let issued = store.as_ref().and_then(Store::certificate);
         let local = Local::new(state_dir, &config.self_signed.names);
         let local_certificate = (files.is_empty() && issued.is_none()).then(|| local.read(SystemTime::now())).flatten();
@@ -256,11 +260,7 @@ impl Tls {
         let mut state = self.state();
         if state.prepared.store.as_ref() == Some(store) {
             state.acme_stamp = Some(Stamp::of(&store.certificate_path()));
-            state.prepared.issued = Some(certificate);
-            state.acme_error = None;
-            if state.prepared.files.is_empty() {
-                state.prepared.local_certificate = None;
-            }
+            state.adopt(certificate);
             self.0.resolver.set(state.table());
         }
     }
@@ -300,11 +300,18 @@ impl State {
         self.acme_stamp = now;
         match store.certificate() {
             Some(certificate) => {
-                self.prepared.issued = Some(certificate);
+                self.adopt(certificate);
                 true
             }
             None => false,
         }
+    }
+
+    /// An issued certificate serves, and the local one is no longer needed.
+    fn adopt(&mut self, certificate: Certificate) {
+        self.prepared.issued = Some(certificate);
+        self.prepared.local_certificate = None;
+        self.acme_error = None;
     }
 
     fn renew_local(&mut self, now: SystemTime) -> bool {

@@ -207,6 +207,22 @@ fn bad_files_are_named_with_what_is_wrong() {
 }
 
 #[test]
+fn a_bad_root_of_the_authority_is_a_configuration_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.acme.ca_file = dir.path().join("root.pem");
+    Prepared::new(&config, dir.path()).unwrap();
+    config.acme.domains = vec!["a.example".into()];
+    for (text, expected) in [(None, "cannot read"), (Some("x"), "no certificate in")] {
+        if let Some(text) = text {
+            fs::write(&config.acme.ca_file, text).unwrap();
+        }
+        let error = chain(&Prepared::new(&config, dir.path()).unwrap_err()).to_string();
+        assert!(error.contains("tls.acme.ca_file") && error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn an_expired_certificate_still_serves() {
     let dir = tempfile::tempdir().unwrap();
     let key = KeyPair::generate().unwrap();
@@ -376,7 +392,7 @@ fn versions_protocols_and_key_exchange_are_as_promised() {
     assert!(offer(&[b"spdy/3"]).is_err());
     let (_, server) = offer(&[b"h2"]).unwrap();
     assert_eq!(
-        server.negotiated_key_exchange_group().map(|group| group.name()),
+        server.negotiated_key_exchange_group().map(rustls::crypto::SupportedKxGroup::name),
         Some(rustls::NamedGroup::X25519MLKEM768)
     );
 }
