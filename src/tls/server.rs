@@ -29,6 +29,8 @@ pub struct Prepared {
     config: Config,
     files: Vec<FileCertificate>,
     store: Option<Store>,
+    /// Taken before the certificate was read, so that one issued since is noticed.
+    issued_stamp: Option<Stamp>,
     issued: Option<Certificate>,
     local: Local,
     local_certificate: Option<Certificate>,
@@ -53,10 +55,11 @@ impl Prepared {
         if store.is_some() && !root.as_os_str().is_empty() {
             check_root(root).map_err(Error::AuthorityRoot)?;
         }
+        let issued_stamp = store.as_ref().map(|store| Stamp::of(&store.certificate_path()));
         let issued = store.as_ref().and_then(Store::certificate);
         let local = Local::new(state_dir, &config.self_signed.names);
         let local_certificate = (files.is_empty() && issued.is_none()).then(|| local.read(SystemTime::now())).flatten();
-        Ok(Self { config: config.clone(), files, store, issued, local, local_certificate })
+        Ok(Self { config: config.clone(), files, store, issued_stamp, issued, local, local_certificate })
     }
 }
 
@@ -82,14 +85,12 @@ pub(super) type Tokens = ArcSwap<HashMap<String, String>>;
 struct State {
     prepared: Prepared,
     acme_error: Option<String>,
-    acme_stamp: Option<Stamp>,
     local_error: Option<String>,
 }
 
 impl State {
     fn new(prepared: Prepared) -> Self {
-        let acme_stamp = prepared.store.as_ref().map(|store| Stamp::of(&store.certificate_path()));
-        Self { prepared, acme_error: None, acme_stamp, local_error: None }
+        Self { prepared, acme_error: None, local_error: None }
     }
 
     /// Configured files first, then what the authority issued, then the local certificate.
@@ -259,7 +260,7 @@ impl Tls {
     pub(super) fn issued(&self, store: &Store, certificate: Certificate) {
         let mut state = self.state();
         if state.prepared.store.as_ref() == Some(store) {
-            state.acme_stamp = Some(Stamp::of(&store.certificate_path()));
+            state.prepared.issued_stamp = Some(Stamp::of(&store.certificate_path()));
             state.adopt(certificate);
             self.0.resolver.set(state.table());
         }
@@ -294,10 +295,10 @@ impl State {
     fn look_at_issued(&mut self) -> bool {
         let Some(store) = &self.prepared.store else { return false };
         let now = Some(Stamp::of(&store.certificate_path()));
-        if now == self.acme_stamp {
+        if now == self.prepared.issued_stamp {
             return false;
         }
-        self.acme_stamp = now;
+        self.prepared.issued_stamp = now;
         match store.certificate() {
             Some(certificate) => {
                 self.adopt(certificate);
