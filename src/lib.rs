@@ -22,6 +22,7 @@ pub mod redis;
 pub mod storage;
 pub mod tls;
 // 1 platform
+pub mod lifecycle;
 pub mod systemd;
 pub mod telemetry;
 // 0 leaves

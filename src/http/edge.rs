@@ -46,6 +46,8 @@ pub struct Served {
     pub redirect: Option<u16>,
     /// Answers ACME challenges over plain HTTP.
     pub challenges: Option<Challenges>,
+    /// Where access lines go.
+    pub access: AccessLog,
     /// Counts requests that reach no mount.
     pub unrouted: MountMetrics,
     hsts: Option<HeaderValue>,
@@ -56,10 +58,9 @@ pub struct Served {
 #[derive(Clone)]
 pub struct Edge(Arc<Inner>);
 
-pub(super) struct Inner {
+struct Inner {
     served: ArcSwap<Served>,
-    pub(super) registry: Registry,
-    pub(super) access: AccessLog,
+    registry: Registry,
 }
 
 impl Served {
@@ -84,6 +85,7 @@ impl Served {
             headers,
             rules,
             router,
+            access: AccessLog::off(),
             redirect: None,
             challenges: None,
             unrouted,
@@ -93,10 +95,10 @@ impl Served {
 }
 
 impl Edge {
-    /// An edge that serves `served`, writes access lines to `access`.
+    /// An edge that serves `served`.
     #[must_use]
-    pub fn new(served: Served, access: AccessLog) -> Self {
-        Self(Arc::new(Inner { served: ArcSwap::from_pointee(served), registry: Registry::default(), access }))
+    pub fn new(served: Served) -> Self {
+        Self(Arc::new(Inner { served: ArcSwap::from_pointee(served), registry: Registry::default() }))
     }
 
     /// Serves `served` from the next request on.
@@ -125,14 +127,7 @@ impl Edge {
         connection.watch.begin();
         let (mut parts, body) = request.into_parts();
         let upgrade = parts.extensions.get::<hyper::upgrade::OnUpgrade>().is_some();
-        let mut record = Box::new(Record::new(
-            self.0.clone(),
-            served.clone(),
-            connection.clone(),
-            &parts,
-            received,
-            SystemTime::now(),
-        ));
+        let mut record = Box::new(Record::new(served.clone(), connection.clone(), &parts, received, SystemTime::now()));
         let admitted = served.rules.admit(&mut parts, &connection.peer);
         let (mut context, refused) = match admitted {
             Ok(context) => (context, None),

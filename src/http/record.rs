@@ -12,7 +12,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use http_body::{Frame, SizeHint};
 
-use super::edge::{Inner, Served};
+use super::edge::Served;
 use super::registry::Connection;
 use super::router::Mount;
 use super::{Body, Context};
@@ -22,7 +22,6 @@ use crate::telemetry::AccessLine;
 
 /// What is remembered of a request.
 pub(super) struct Record {
-    edge: Arc<Inner>,
     served: Arc<Served>,
     connection: Arc<Connection>,
     mount: Option<Arc<Mount>>,
@@ -42,7 +41,6 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn new(
-        edge: Arc<Inner>,
         served: Arc<Served>,
         connection: Arc<Connection>,
         parts: &Parts,
@@ -50,7 +48,6 @@ impl Record {
         time: SystemTime,
     ) -> Self {
         Self {
-            edge,
             served,
             mount: None,
             received,
@@ -105,7 +102,7 @@ impl Record {
             ""
         };
         let target = self.uri.path_and_query().map_or("", |target| target.as_str());
-        self.edge.access.write(&AccessLine {
+        self.served.access.write(&AccessLine {
             time: self.time,
             client: self.client,
             method: self.method.as_str(),

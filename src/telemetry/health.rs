@@ -108,6 +108,14 @@ impl Component {
         self.say(State::Failed, &reason.into());
     }
 
+    /// It is being stopped as it should, and Beacon is not ready. Nothing is logged.
+    pub fn stopping(&self) {
+        if let Some(report) = lock(&self.components).get_mut(self.index) {
+            report.state = State::Failed;
+            "stopping".clone_into(&mut report.reason);
+        }
+    }
+
     /// A change is logged once, however often it is said.
     fn say(&self, state: State, reason: &str) {
         let mut components = lock(&self.components);

@@ -42,7 +42,7 @@ struct Inner {
 }
 
 /// Which listener a connection came by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Listener {
     /// Plain HTTP.
     Http,

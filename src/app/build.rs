@@ -1,0 +1,119 @@
+//! Builds everything from a configuration, without binding, starting or writing: the same for `check`, for the start
+//! and for a reload.
+
+use std::path::Path;
+
+use http::HeaderName;
+
+use super::routes::{self, Routes};
+use super::{Error, state};
+use crate::auth::Gate;
+use crate::config::Config;
+use crate::docs::Docs;
+use crate::http::{Hosts, Rules, Served, Trusted};
+use crate::net::{Address, ForwardedHeader};
+use crate::telemetry::Metrics;
+use crate::tls;
+
+/// What a configuration makes.
+pub struct Built {
+    /// What the edge serves.
+    pub served: Served,
+    /// Certificates, read and checked.
+    pub tls: tls::Prepared,
+    /// Documentation sites, which render in the background.
+    pub docs: Vec<Docs>,
+}
+
+/// Builds everything without binding or starting, and returns what the user should know.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(config: &Config) -> Result<Vec<String>, Error> {
+    let state = state::find(&config.server.state_dir, |name| std::env::var_os(name))?;
+    tls::provider();
+    Built::new(config, &state, &Metrics::new(), [0; 32])?;
+    Ok(warnings(config))
+}
+
+impl Built {
+    /// Builds from a configuration; `state` is the state folder, `key` signs what clients keep.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn new(config: &Config, state: &Path, metrics: &Metrics, key: [u8; 32]) -> Result<Self, Error> {
+        let tls = tls::Prepared::new(&config.tls, state).map_err(Error::Tls)?;
+        let gate = Gate::new(&config.wall, key).map_err(Error::Wall)?;
+        let Routes { router, docs } = routes::build(config, &gate, metrics)?;
+        let mut served = Served::new(config.http.clone(), rules(config), router, metrics.mount("none"));
+        served.redirect = redirect_port(config);
+        Ok(Self { served, tls, docs })
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    let own: Vec<String> = config
+        .tls
+        .self_signed
+        .names
+        .iter()
+        .map(|name| if name.contains(':') { format!("[{name}]") } else { name.clone() })
+        .collect();
+    let names = config
+        .http
+        .hosts
+        .iter()
+        .chain(config.mounts.values().map(|mount| &mount.host))
+        .chain(&config.tls.acme.domains)
+        .chain(&own)
+        .map(String::as_str);
+    let standard = config.listen.forwarded_header == ForwardedHeader::Forwarded;
+    Rules {
+        hosts: Hosts::new(names),
+        trusted: Trusted::new(config.listen.trusted_proxies.clone(), standard),
+        id_header: HeaderName::try_from(config.http.request_id_header.as_str())
+            .unwrap_or(HeaderName::from_static("x-request-id")),
+        limits: config.http.limits,
+    }
+}
+
+/// The port to which plain HTTP is sent, if it is and there is one.
+fn redirect_port(config: &Config) -> Option<u16> {
+    let listens = !config.listen.https.is_empty();
+    let first = config.listen.https.iter().find_map(|text| match text.parse() {
+        Ok(Address::Tcp(address)) => Some(address.port()),
+        _ => None,
+    });
+    (config.http.redirect_to_https && listens).then(|| match config.http.https_port {
+        0 => first.unwrap_or(443),
+        port => port,
+    })
+}
+
+/// What is allowed, and probably not meant.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (key, set) in [
+        ("database.url", !config.database.url.is_empty()),
+        ("redis.url", !config.redis.url.is_empty()),
+        ("storage.bucket", !config.storage.bucket.is_empty()),
+    ] {
+        if set {
+            warnings.push(format!("{key} is set, but nothing in this version of Beacon uses it yet."));
+        }
+    }
+    if !config.http.redirect_to_https && config.wall.is_on() && !config.listen.http.is_empty() {
+        warnings.push(
+            "http.redirect_to_https is off while the auth wall is on: passwords cross the network unencrypted.".into(),
+        );
+    }
+    if config.http.hosts.iter().any(|host| host == "*") {
+        warnings.push("http.hosts has \"*\": requests for any host are served. Name the hosts if you can.".into());
+    }
+    for network in &config.listen.trusted_proxies {
+        if network.prefix_len() == 0 {
+            warnings.push(format!("listen.trusted_proxies has {network}: every client can pretend to be any other."));
+        }
+    }
+    warnings
+}

@@ -1,0 +1,87 @@
+//! What can go wrong in building and running the whole.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::error::exit;
+use crate::lifecycle::Ended;
+use crate::{auth, config, docs, net, site, telemetry, tls};
+
+/// Why Beacon cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no folder to keep state in.
+    #[error(
+        "there is no folder to keep state in: STATE_DIRECTORY, server.state_dir, XDG_STATE_HOME and HOME are not set"
+    )]
+    NoState,
+    /// The state folder cannot be used.
+    #[error("cannot use the state folder {}", .path.display())]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration cannot be loaded again.
+    #[error("cannot load the configuration")]
+    Config(#[source] config::Error),
+    /// Certificates cannot be used.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] tls::Error),
+    /// A listening socket cannot be used.
+    #[error("{source}. {}", .source.fix())]
+    Net {
+        /// Why.
+        source: net::Error,
+    },
+    /// The auth wall cannot be built.
+    #[error("wall: the auth wall cannot be set up")]
+    Wall(#[source] auth::Error),
+    /// A mount's folder cannot be served.
+    #[error("mounts.{mount}.site: the folder cannot be served")]
+    Site {
+        /// The mount.
+        mount: String,
+        /// Why.
+        source: site::Error,
+    },
+    /// A mount's documentation cannot be served.
+    #[error("mounts.{mount}.docs: the documentation cannot be served")]
+    Docs {
+        /// The mount.
+        mount: String,
+        /// Why.
+        source: docs::Error,
+    },
+    /// Two mounts stand at the same place.
+    #[error("mounts.{second} and mounts.{first} have the same host and path. Change one of them")]
+    Conflict {
+        /// The one that was there.
+        first: Arc<str>,
+        /// The one that came later.
+        second: String,
+    },
+    /// Logs cannot be written.
+    #[error("log: the logs cannot be set up")]
+    Log(#[source] telemetry::Error),
+    /// The runtime cannot be started.
+    #[error("cannot start")]
+    Runtime(#[source] io::Error),
+    /// A task without which nothing goes on has ended.
+    #[error("Beacon stops because {0}")]
+    Critical(#[source] Ended),
+}
+
+impl Error {
+    /// The exit code of a process that ends with this.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Runtime(_) | Self::Critical(_) => exit::FAILURE,
+            Self::Net { source: net::Error::Bind { .. } } => exit::UNAVAILABLE,
+            _ => exit::CONFIG,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Every route that Beacon serves, and what stands in front of each. This file and `tasks` show all that it does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::header::CONTENT_SECURITY_POLICY;
+use http::{HeaderName, HeaderValue};
+
+use super::Error;
+use super::operations::Operations;
+use super::redirect::Redirect;
+use crate::auth;
+use crate::config::{self, Config};
+use crate::docs::{self, Docs, Welcome};
+use crate::http::{Handler, Limiter, Mount, Router};
+use crate::site::{self, Site};
+use crate::telemetry::{Health, Metrics};
+
+/// What a configuration serves.
+pub struct Routes {
+    /// Who answers.
+    pub router: Router,
+    /// Documentation sites, which render in the background.
+    pub docs: Vec<Docs>,
+}
+
+/// Where Beacon's own documentation stands when nothing is configured.
+const OWN_DOCS: &str = "/docs";
+
+/// The mounts of the operations listener.
+pub fn operations(health: Health, metrics: &Metrics) -> Router {
+    let handler = Arc::new(Operations { health, metrics: metrics.clone() });
+    let mut router = Router::default();
+    let mount = Mount {
+        name: "operations".into(),
+        handler,
+        body_bytes: 0,
+        limiter: None,
+        headers: Vec::new(),
+        metrics: metrics.mount("operations"),
+    };
+    // The first mount of a router conflicts with nothing.
+    let _ = router.add("", "/", mount);
+    router
+}
+
+/// The mounts of a configuration, or those of a Beacon that has none.
+///
+/// # Errors
+/// A folder that cannot be served, or two mounts at one place.
+pub fn build(config: &Config, gate: &auth::Gate, metrics: &Metrics) -> Result<Routes, Error> {
+    let mut routes = Routes { router: Router::default(), docs: Vec::new() };
+    for (name, mount) in &with_own(&config.mounts) {
+        let mut own = headers(&mount.headers);
+        let handler: Arc<dyn Handler> = if let Some(site) = &mount.site {
+            Arc::new(open_site(name, site)?)
+        } else if let Some(docs) = &mount.docs {
+            open_docs(name, docs, &mount.path, &mut routes.docs, &mut own)?
+        } else if let Some(redirect) = &mount.redirect {
+            Arc::new(Redirect::new(redirect))
+        } else {
+            Arc::new(Welcome::new(OWN_DOCS))
+        };
+        let handler = if mount.wall { gate.protect(handler) } else { handler };
+        let entry = Mount {
+            name: Arc::from(name.as_str()),
+            handler,
+            body_bytes: if mount.body_bytes == 0 { config.http.limits.body_bytes } else { mount.body_bytes },
+            limiter: Limiter::new(&mount.rate),
+            headers: own,
+            metrics: metrics.mount(name),
+        };
+        routes
+            .router
+            .add(&mount.host, &mount.path, entry)
+            .map_err(|first| Error::Conflict { first, second: name.clone() })?;
+    }
+    Ok(routes)
+}
+
+/// The configured mounts; a welcome page and the documentation when there are none.
+fn with_own(mounts: &BTreeMap<String, config::Mount>) -> BTreeMap<String, config::Mount> {
+    if !mounts.is_empty() {
+        return mounts.clone();
+    }
+    let welcome = config::Mount::default();
+    let docs = config::Mount { path: OWN_DOCS.into(), docs: Some(docs::Config::default()), ..config::Mount::default() };
+    BTreeMap::from([("welcome".to_owned(), welcome), ("docs".to_owned(), docs)])
+}
+
+fn open_site(name: &str, config: &site::Config) -> Result<Site, Error> {
+    Site::open(config).map_err(|source| Error::Site { mount: name.to_owned(), source })
+}
+
+/// Markdown is a documentation site; ready HTML is a site like any other.
+fn open_docs(
+    name: &str,
+    config: &docs::Config,
+    path: &str,
+    running: &mut Vec<Docs>,
+    headers: &mut Vec<(HeaderName, HeaderValue)>,
+) -> Result<Arc<dyn Handler>, Error> {
+    let failed = |source| Error::Docs { mount: name.to_owned(), source };
+    match docs::kind(config).map_err(failed)? {
+        docs::Kind::Html => {
+            let site = site::Config {
+                root: config.folder.clone(),
+                error_pages: html_error_pages(config),
+                ..site::Config::default()
+            };
+            if !headers.iter().any(|(name, _)| *name == CONTENT_SECURITY_POLICY) {
+                headers.push((CONTENT_SECURITY_POLICY, HeaderValue::from_static(docs::Kind::HTML_POLICY)));
+            }
+            Ok(Arc::new(open_site(name, &site)?))
+        }
+        docs::Kind::Markdown => {
+            let docs = Docs::open(config, path).map_err(failed)?;
+            running.push(docs.clone());
+            Ok(Arc::new(docs))
+        }
+    }
+}
+
+/// Generators of documentation put their "not found" page at a fixed name.
+fn html_error_pages(config: &docs::Config) -> BTreeMap<String, String> {
+    let page = "404.html";
+    let there = config.folder.join(page).is_file();
+    there.then(|| ("404".to_owned(), page.to_owned())).into_iter().collect()
+}
+
+fn headers(headers: &BTreeMap<String, String>) -> Vec<(HeaderName, HeaderValue)> {
+    // They were validated with the configuration.
+    headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?))).collect()
+}

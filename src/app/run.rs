@@ -1,0 +1,312 @@
+//! The life of `beacon serve`: the start from the bottom up, reloads, and the stop in stages.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+
+use super::banner::{self, Places};
+use super::build::{self, Built};
+use super::doors::{Doors, Hall, Manners, Role};
+use super::{Error, routes, state};
+use crate::config::{Config, Loaded, Sources, load};
+use crate::docs::Docs;
+use crate::error::chain;
+use crate::http::{self, Edge, Hosts, Rules, Served, Stage, Trusted};
+use crate::lifecycle::{Critical, Ended, Signal, Signals, within};
+use crate::systemd;
+use crate::telemetry::{self, AccessLog, Component, Health, Metrics};
+use crate::tls::{self, Tls};
+
+/// How long old connections are asked to go elsewhere before they are closed, when another process may take over.
+const LAME_DUCK: Duration = Duration::from_secs(5);
+
+/// Serves until it is asked to stop.
+///
+/// # Errors
+/// What cannot be built or bound, or a part that ended without being asked to.
+pub fn serve(loaded: Loaded, sources: Sources) -> Result<(), Error> {
+    tls::provider();
+    telemetry::init(&loaded.config.log).map_err(Error::Log)?;
+    raise_descriptor_limit();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_name("beacon").max_blocking_threads(64);
+    if loaded.config.server.workers > 0 {
+        builder.worker_threads(loaded.config.server.workers);
+    }
+    let runtime = builder.build().map_err(Error::Runtime)?;
+    let result = runtime.block_on(async {
+        let mut running = Running::start(loaded, sources)?;
+        let ended = running.until_stopped().await;
+        running.stop().await;
+        ended.map_or(Ok(()), |ended| Err(Error::Critical(ended)))
+    });
+    // Blocking work that hangs (a dead disk) must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// A Beacon that serves.
+struct Running {
+    config: Config,
+    sources: Sources,
+    hall: Hall,
+    doors: Doors,
+    health: Component,
+    signals: Signals,
+    critical: Critical,
+    /// Stops what belongs to the configuration in force, as the rendering of its documentation.
+    generation: CancellationToken,
+    stop: CancellationToken,
+    access: AccessLog,
+    /// Signs what clients keep; made anew by every process.
+    key: [u8; 32],
+}
+
+impl Running {
+    /// Starts from the bottom up. Sockets are bound first, so that a taken port is known before anything is changed.
+    fn start(loaded: Loaded, sources: Sources) -> Result<Self, Error> {
+        let Loaded { config, warnings, .. } = loaded;
+        for warning in warnings.iter().chain(&build::warnings(&config)) {
+            tracing::warn!("{warning}");
+        }
+        let signals = Signals::listen().map_err(Error::Runtime)?;
+        let doors = Doors::new(systemd::inherited_sockets());
+        let bound = doors.bind(&config.listen)?;
+
+        let path = state::find(&config.server.state_dir, |name| std::env::var_os(name))?;
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|error| Error::Runtime(std::io::Error::other(error)))?;
+        let metrics = Metrics::new();
+        let health = Health::new();
+        let component = health.component("edge");
+        let Built { mut served, tls, docs } = Built::new(&config, &path, &metrics, key)?;
+        state::prepare(&path)?;
+        let tls = Tls::start(tls).map_err(Error::Tls)?;
+        let access = AccessLog::open(&config.log.access).map_err(Error::Log)?;
+        metrics.access_log(&access);
+        served.challenges = Some(challenges(&tls));
+        served.access = access.clone();
+
+        let hall = Hall {
+            edge: Edge::new(served),
+            operations: Edge::new(operations(&config, health, &metrics)),
+            tls: tls.clone(),
+            metrics,
+            manners: Arc::new(ArcSwap::from_pointee(Manners::new(&config.listen, &config.http.timeouts))),
+        };
+        let mut running = Self {
+            hall,
+            doors,
+            health: component,
+            signals,
+            critical: Critical::default(),
+            generation: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            access,
+            key,
+            sources,
+            config,
+        };
+        running.begin(docs);
+        running.critical.spawn("tls", tls.run(running.stop.clone()));
+        running.doors.swap(bound, &running.config.listen, &running.hall);
+        running.watch_over();
+        running.health.ok();
+        running.tell(&path);
+        Ok(running)
+    }
+
+    /// Starts what belongs to one configuration.
+    fn begin(&mut self, docs: Vec<Docs>) {
+        let old = std::mem::replace(&mut self.generation, self.stop.child_token());
+        old.cancel();
+        for docs in docs {
+            tokio::spawn(docs.run(self.generation.clone()));
+        }
+    }
+
+    /// Answers systemd's watchdog from the runtime's own threads: when they hang, so does the answer.
+    fn watch_over(&mut self) {
+        if let Some(interval) = systemd::watchdog_interval() {
+            let stop = self.stop.clone();
+            self.critical.spawn("watchdog", async move {
+                let mut ticks = tokio::time::interval(interval);
+                while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+                    systemd::watchdog_ping();
+                }
+                // The stop has its own deadline, and must not be taken for a hang.
+                loop {
+                    ticks.tick().await;
+                    systemd::watchdog_ping();
+                }
+            });
+        }
+    }
+
+    /// Says that Beacon is ready, to systemd and to whoever sits at the terminal.
+    fn tell(&self, state: &Path) {
+        let https = self.doors.addresses(Role::Https);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), state = %state.display(), "ready");
+        systemd::notify_ready(&self.status());
+        if self.config.mounts.is_empty() && !systemd::under_systemd() {
+            banner::show(&Places {
+                https: &https,
+                operations: &self.doors.addresses(Role::Operations),
+                authority: self.hall.tls.ca_path().as_deref(),
+                state,
+            });
+        }
+    }
+
+    fn status(&self) -> String {
+        let https = self.doors.addresses(Role::Https);
+        let http = self.doors.addresses(Role::Http);
+        format!("Serving on {}", [https, http].concat().join(", "))
+    }
+
+    /// Acts on signals until one asks for a stop, or a part ends that should not.
+    async fn until_stopped(&mut self) -> Option<Ended> {
+        loop {
+            let signal = tokio::select! {
+                signal = self.signals.next() => signal,
+                ended = self.critical.ended() => {
+                    tracing::error!(error = %ended, "stopping");
+                    return Some(ended);
+                }
+            };
+            match signal {
+                Signal::Stop => {
+                    tracing::info!("stopping; a second signal hurries");
+                    return None;
+                }
+                Signal::Reload => self.reload(),
+            }
+        }
+    }
+
+    /// Loads the configuration again and swaps it in; one that cannot be used whole changes nothing.
+    fn reload(&mut self) {
+        systemd::notify_reloading();
+        self.access.reopen();
+        match self.try_reload() {
+            Ok(()) => tracing::info!("configuration reloaded"),
+            Err(error) => tracing::error!(
+                error = %chain(&error),
+                "the new configuration is refused; the old one stays in force"
+            ),
+        }
+        systemd::notify_ready(&self.status());
+    }
+
+    fn try_reload(&mut self) -> Result<(), Error> {
+        let Loaded { config, warnings, .. } = load(&self.sources).map_err(Error::Config)?;
+        let path = state::find(&config.server.state_dir, |name| std::env::var_os(name))?;
+        let Built { mut served, tls, docs } = Built::new(&config, &path, &self.hall.metrics, self.key)?;
+        let bound = self.doors.bind(&config.listen)?;
+        let access = if config.log.access == self.config.log.access {
+            self.access.clone()
+        } else {
+            AccessLog::open(&config.log.access).map_err(Error::Log)?
+        };
+        telemetry::set_level(&config.log.level).map_err(Error::Log)?;
+        self.hall.tls.swap(tls).map_err(Error::Tls)?;
+
+        // From here on nothing can fail.
+        for warning in warnings.iter().chain(&build::warnings(&config)) {
+            tracing::warn!("{warning}");
+        }
+        for (key, changed) in [
+            ("server.workers", config.server.workers != self.config.server.workers),
+            ("server.state_dir", config.server.state_dir != self.config.server.state_dir),
+            ("log.format", config.log.format != self.config.log.format),
+            ("listen.max_connections", config.listen.max_connections != self.config.listen.max_connections),
+        ] {
+            if changed {
+                tracing::warn!("{key} has changed, which takes effect with the next start");
+            }
+        }
+        self.hall.metrics.access_log(&access);
+        self.access = access.clone();
+        served.access = access;
+        served.challenges = Some(challenges(&self.hall.tls));
+        self.begin(docs);
+        self.hall.edge.swap(served);
+        let mut manners = Manners::new(&config.listen, &config.http.timeouts);
+        manners.limit = self.hall.manners.load().limit.clone();
+        self.hall.manners.store(Arc::new(manners));
+        self.doors.swap(bound, &config.listen, &self.hall);
+        self.config = config;
+        Ok(())
+    }
+
+    /// Stops in stages: the edge, then the stores. A second signal ends the grace of the edge.
+    async fn stop(self) {
+        systemd::notify_stopping();
+        self.health.stopping();
+        let hurry = CancellationToken::new();
+        let Self { mut signals, doors, hall, access, stop, mut critical, config, .. } = self;
+        let hurrying = hurry.clone();
+        tokio::spawn(async move {
+            while signals.next().await != Signal::Stop {}
+            tracing::warn!("hurrying: requests that have begun are cut off");
+            hurrying.cancel();
+        });
+        let registry = hall.edge.registry();
+        let drain = config.server.drain;
+
+        // Edge: nothing new comes in, and what began is finished.
+        doors.close_all_but(Role::Operations);
+        registry.enter(Stage::LameDuck);
+        if systemd::under_systemd() {
+            within(LAME_DUCK.min(drain / 2), &hurry, registry.emptied()).await;
+        }
+        registry.enter(Stage::Graceful);
+        if !within(drain, &hurry, registry.emptied()).await {
+            let left = registry.len();
+            if left > 0 {
+                tracing::warn!(connections = left, "connections were cut off because they did not end in time");
+            }
+        }
+        registry.enter(Stage::Abort);
+        within(Duration::from_secs(1), &CancellationToken::new(), registry.emptied()).await;
+
+        // Stores: always reached, whatever the hurry.
+        stop.cancel();
+        doors.close().await;
+        hall.operations.registry().enter(Stage::Abort);
+        within(Duration::from_secs(2), &CancellationToken::new(), critical.all_ended()).await;
+        // Waits for the disk, for two seconds at most.
+        let _ = tokio::task::spawn_blocking(move || access.flush()).await;
+        tracing::info!("stopped");
+    }
+}
+
+fn challenges(tls: &Tls) -> http::Challenges {
+    let tls = tls.clone();
+    Box::new(move |token| tls.http01(token))
+}
+
+/// What the operations listener serves: any host, no redirect, no access log.
+fn operations(config: &Config, health: Health, metrics: &Metrics) -> Served {
+    let rules = Rules {
+        hosts: Hosts::new(["*"]),
+        trusted: Trusted::default(),
+        id_header: ::http::HeaderName::from_static("x-request-id"),
+        limits: config.http.limits,
+    };
+    let http = http::Config { rate: http::Rate::default(), ..config.http.clone() };
+    Served::new(http, rules, routes::operations(health, metrics), metrics.mount("operations"))
+}
+
+/// Takes as many file descriptors as the host allows: each connection is one.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // A sandbox may forbid it; then the limit stays what it is.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+}
