@@ -1,6 +1,6 @@
 //! The composition: builds every component, mounts every route, reloads.
 //!
-//! [`serve`] and [`check`] go the same way: [`build`](build::Built) makes everything from a configuration without
+//! [`serve`] and [`check`] go the same way: `build` makes everything from a configuration without
 //! binding or starting; `serve` then starts it. `routes` shows all that is served.
 
 mod banner;

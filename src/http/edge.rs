@@ -266,9 +266,25 @@ impl Served {
         if finish.draining && record.version() != Version::HTTP_2 {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let response = self.compressor.apply(response, finish.accepts, record.is_head());
+        let mut response = self.compressor.apply(response, finish.accepts, record.is_head());
         record.answered(response.status());
+        if record.is_head() {
+            drop_body(&mut response);
+        }
         response.map(|body| Tracked::new(body, record))
+    }
+}
+
+/// Takes the body off an answer to HEAD and says how long it was: hyper does so in HTTP/1.1 only.
+fn drop_body(response: &mut Response) {
+    let body = std::mem::take(response.body_mut());
+    let status = response.status();
+    let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    if let Some(length) = body.len()
+        && length > 0
+        && !bodiless
+    {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
 }
 

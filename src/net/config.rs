@@ -10,7 +10,7 @@ use crate::error::Fault;
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Addresses that speak HTTPS. An address is "127.0.0.1:8443", "[::1]:8443", ":443" (every IPv4 and IPv6 address),
+    /// Addresses that speak HTTPS. An address is "127.0.0.1:8443", "\[::1\]:8443", ":443" (every IPv4 and IPv6 address),
     /// "unix:/run/beacon/edge.sock", or "systemd:NAME" for a socket that systemd hands over under that name.
     pub https: Vec<String>,
     /// Addresses that speak plain HTTP: they answer ACME challenges and redirect everything else to HTTPS, unless
