@@ -19,8 +19,9 @@ TLS.verify_mode = ssl.CERT_NONE
 
 def executable(name):
     """Prints the path of an executable from cargo's JSON messages on standard input."""
-    for line in sys.stdin:
-        message = json.loads(line)
+    # Read to the end: cargo fails when its reader goes away.
+    messages = [json.loads(line) for line in sys.stdin]
+    for message in messages:
         if message.get("executable") and message["target"]["name"] == name:
             print(message["executable"])
             return

@@ -3,6 +3,8 @@
 //! A module imports from rows below its own only. That keeps the modules free of cycles, which the compiler alone would
 //! allow. The table is the one of the architecture page in the documentation.
 
+#![cfg(test)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -20,7 +20,13 @@ use crate::error::BoxError;
 use crate::id::RequestId;
 use crate::telemetry::AccessLine;
 
-/// What is remembered of a request.
+/// The status that NGINX made usual in logs for a client that left before it was answered.
+const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};
+
+/// What is remembered of a request; dropped when the request has ended.
 pub(super) struct Record {
     served: Arc<Served>,
     connection: Arc<Connection>,
@@ -37,6 +43,8 @@ pub(super) struct Record {
     host: Arc<str>,
     secure: bool,
     status: StatusCode,
+    bytes: u64,
+    complete: bool,
 }
 
 impl Record {
@@ -61,7 +69,10 @@ impl Record {
             client: connection.peer.address,
             host: Arc::default(),
             secure: connection.peer.secure,
-            status: StatusCode::OK,
+            // What the log shows when the client goes away before there is a response.
+            status: CLIENT_CLOSED_REQUEST,
+            bytes: 0,
+            complete: false,
             connection,
         }
     }
@@ -89,8 +100,12 @@ impl Record {
     pub(super) fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }
+}
 
-    fn ended(&self, bytes: u64, complete: bool) {
+impl Drop for Record {
+    /// However the request ended, it is counted, logged, and no longer in flight.
+    fn drop(&mut self) {
+        let (bytes, complete) = (self.bytes, self.complete);
         let duration = self.received.elapsed();
         let status = self.status.as_u16();
         let mount = if let Some(mount) = &self.mount {
@@ -128,24 +143,16 @@ impl Record {
 pub struct Tracked {
     body: Body,
     record: Box<Record>,
-    bytes: u64,
-    complete: bool,
 }
 
 impl Tracked {
-    pub(super) fn new(body: Body, record: Box<Record>) -> Self {
+    pub(super) fn new(body: Body, mut record: Box<Record>) -> Self {
         // The bodies of HEAD, 204 and 304 are dropped unread, and an empty one is not asked for.
         let unread = record.is_head()
             || matches!(record.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || record.status.is_informational();
-        let complete = unread || http_body::Body::is_end_stream(&body);
-        Self { body, record, bytes: 0, complete }
-    }
-}
-
-impl Drop for Tracked {
-    fn drop(&mut self) {
-        self.record.ended(self.bytes, self.complete);
+        record.complete = unread || http_body::Body::is_end_stream(&body);
+        Self { body, record }
     }
 }
 
@@ -158,10 +165,10 @@ impl http_body::Body for Tracked {
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                this.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
-                this.complete = http_body::Body::is_end_stream(&this.body);
+                this.record.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                this.record.complete = http_body::Body::is_end_stream(&this.body);
             }
-            Poll::Ready(None) => this.complete = true,
+            Poll::Ready(None) => this.record.complete = true,
             _ => {}
         }
         polled
