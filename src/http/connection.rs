@@ -67,7 +67,6 @@ fn http1_builder(config: &Config) -> hyper::server::conn::http1::Builder {
     builder
         .keep_alive(true)
         .half_close(false)
-        .pipeline_flush(true)
         .header_read_timeout(None)
         // The gate answers first; hyper's own limits stand a little behind it.
         .max_headers(config.limits.header_count + 1)
