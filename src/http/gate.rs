@@ -18,6 +18,8 @@ pub struct Gate {
     /// How much of `partial` has been looked at.
     scanned: usize,
     head: Head,
+    /// Heads that passed.
+    heads: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +76,7 @@ const MAX_TRAILER: u16 = 8_192;
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { phase: Phase::Head, partial: Vec::new(), scanned: 0, head: Head::default() }
+        Self { phase: Phase::Head, partial: Vec::new(), scanned: 0, head: Head::default(), heads: 0 }
     }
 }
 
@@ -82,6 +84,11 @@ impl Gate {
     /// Whether a head has begun and not ended.
     pub fn in_partial_head(&self) -> bool {
         !self.partial.is_empty()
+    }
+
+    /// How many heads have passed.
+    pub fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// Stops looking: the connection speaks another protocol from here.
@@ -170,6 +177,7 @@ impl Gate {
             (false, None | Some(0)) => Phase::Head,
             (false, Some(length)) => Phase::Length(length),
         };
+        self.heads += 1;
         Ok(())
     }
 }
@@ -222,7 +230,11 @@ impl Head {
         let bad = (StatusCode::BAD_REQUEST, "bad_request_line");
         let first = memchr(b' ', line).ok_or(bad)?;
         let last = memchr::memrchr(b' ', line).ok_or(bad)?;
-        if first == last || line.iter().any(|byte| *byte < b' ' || *byte == 0x7f) {
+        // A third space too: two parties may cut the line at different ones (RFC 9112 section 3).
+        if first == last
+            || memchr(b' ', &line[first + 1..last]).is_some()
+            || line.iter().any(|byte| *byte < b' ' || *byte == 0x7f)
+        {
             return Err(bad);
         }
         if last - first - 1 > limits.uri_bytes {
@@ -264,7 +276,7 @@ impl Head {
             }
             self.length = Some(parse_length(value).ok_or((StatusCode::BAD_REQUEST, "bad_content_length"))?);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+            if self.chunked || !trim(value).eq_ignore_ascii_case(b"chunked") {
                 return Err((StatusCode::NOT_IMPLEMENTED, "transfer_encoding_not_implemented"));
             }
             self.chunked = true;
@@ -275,11 +287,19 @@ impl Head {
 
 /// Digits alone: no sign, no list, no overflow.
 fn parse_length(value: &[u8]) -> Option<u64> {
-    let digits = value.trim_ascii();
+    let digits = trim(value);
     if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Without the white space that may surround a value: spaces and tabs, and no form feed (RFC 9110 section 5.5).
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// RFC 9110 section 5.6.2.
@@ -379,6 +399,8 @@ mod tests {
                 "content_length_with_transfer_encoding",
             ),
             ("POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", 400, "repeated_content_length"),
+            ("GET /a b HTTP/1.1\r\n\r\n", 400, "bad_request_line"),
+            ("POST / HTTP/1.1\r\nContent-Length: \x0c3\r\n\r\n", 400, "bad_content_length"),
             ("POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\n", 400, "bad_content_length"),
             ("POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n", 400, "bad_content_length"),
             ("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400, "bad_content_length"),

@@ -29,6 +29,9 @@ pub struct Guard<T> {
     pending: Option<Refusal>,
     /// The answer being written, and how much of it has been.
     answer: Option<(Vec<u8>, usize)>,
+    /// How many requests had begun when all that hyper had to say was last written. hyper looks for more input before
+    /// it writes its last answer, and ours must not overtake that one.
+    flushed: u64,
 }
 
 enum Protocol {
@@ -40,7 +43,7 @@ impl<T> Guard<T> {
     /// Guards a connection that speaks HTTP/1.1 or, if `http2`, HTTP/2.
     pub fn new(io: T, http2: bool, limits: Limits, connection: Arc<Connection>) -> Self {
         let protocol = if http2 { Protocol::Http2(Frames::default()) } else { Protocol::Http1(Gate::default()) };
-        Self { io, protocol, limits, connection, pending: None, answer: None }
+        Self { io, protocol, limits, connection, pending: None, answer: None, flushed: 0 }
     }
 
     /// Looks at what came in; cuts off what must not be seen.
@@ -73,6 +76,15 @@ impl<T> Guard<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
+    /// Whether the answers to all requests before have been written: those too that hyper has read and not begun.
+    fn may_answer(&self) -> bool {
+        let passed = match &self.protocol {
+            Protocol::Http1(gate) => gate.heads(),
+            Protocol::Http2(_) => return false,
+        };
+        self.flushed == passed && self.connection.watch.is_quiet()
+    }
+
     /// Writes the answer that ends the connection.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some((bytes, done)) = &mut self.answer {
@@ -110,7 +122,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<T> {
             return this.poll_answer(cx);
         }
         if let Some(refusal) = this.pending {
-            if !this.connection.watch.is_quiet() {
+            if !this.may_answer() {
                 // The connection reads again when it has answered what came before.
                 this.connection.watch.waker.register(cx.waker());
                 return Poll::Pending;
@@ -119,7 +131,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<T> {
             return this.poll_answer(cx);
         }
         if this.connection.watch.ending() == Some(Expiry::Head) {
-            if this.connection.watch.is_quiet() && matches!(this.protocol, Protocol::Http1(_)) {
+            if this.may_answer() {
                 this.answer = Some((answer(StatusCode::REQUEST_TIMEOUT, "header_timeout"), 0));
                 return this.poll_answer(cx);
             }
@@ -133,7 +145,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<T> {
         this.inspect(buf, before)?;
         if this.pending.is_some() && buf.filled().len() == before {
             // Nothing good came before the refused message; an empty read would mean the end of the stream.
-            if this.connection.watch.is_quiet() {
+            if this.may_answer() {
                 return Pin::new(this).poll_read(cx, buf);
             }
             this.connection.watch.waker.register(cx.waker());
@@ -171,7 +183,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
         let result = Pin::new(&mut this.io).poll_flush(cx);
         match &result {
             Poll::Pending => this.connection.watch.write_waits(),
-            Poll::Ready(_) => this.connection.watch.flushed(),
+            Poll::Ready(_) => {
+                this.connection.watch.flushed();
+                if this.connection.watch.is_idle() {
+                    this.flushed = this.connection.watch.served();
+                    if this.pending.is_some() {
+                        this.connection.watch.waker.wake();
+                    }
+                }
+            }
         }
         result
     }

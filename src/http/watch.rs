@@ -90,6 +90,11 @@ impl Watch {
         self.in_flight.fetch_sub(1, Relaxed);
     }
 
+    /// How many requests have begun since the connection opened.
+    pub fn served(&self) -> u64 {
+        self.served.load(Relaxed)
+    }
+
     /// Whether no request is being served.
     pub fn is_idle(&self) -> bool {
         self.in_flight.load(Relaxed) == 0
