@@ -99,9 +99,12 @@ where
     let mut warned = false;
     loop {
         let accepting = async {
-            // The semaphore is never closed.
+            // No place is held while nobody comes: idle listeners would keep theirs from the busy one. The semaphore
+            // is never closed.
+            drop(limit.0.seats.acquire().await.map_err(io::Error::other)?);
+            let accepted = listener.accept().await?;
             let permit = limit.0.seats.clone().acquire_owned().await.map_err(io::Error::other)?;
-            listener.accept().await.map(|accepted| (accepted, permit))
+            Ok((accepted, permit))
         };
         let result = tokio::select! {
             () = stop.cancelled() => return,
