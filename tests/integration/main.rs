@@ -1,6 +1,10 @@
-//! Everything that is tested through the library's public surface: one binary, one file a surface.
+//! Everything that is tested through the library's public surface or against the running binary: one binary, one file
+//! a surface.
 
 #![cfg(test)]
 
 mod acme;
+mod attacks;
+#[path = "../support/mod.rs"]
+mod support;
 mod wall;

@@ -1,0 +1,13 @@
+//! The harness: the real binary on ports of its own, and clients that can misbehave.
+//!
+//! Clients block, and every wait of theirs has a bound: a server that hangs fails its test and does not hang it.
+
+mod beacon;
+mod http1;
+mod http2;
+mod wire;
+
+pub use beacon::{Beacon, Launch, SECRET, until};
+pub use http1::{Answer, Http1};
+pub use http2::{Event, Http2, frame, literal, request_block};
+pub use wire::{BOUND, Wire, client_tls, tls_over};
