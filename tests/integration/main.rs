@@ -5,6 +5,7 @@
 
 mod acme;
 mod attacks;
+mod nss;
 #[path = "../support/mod.rs"]
 mod support;
 mod wall;
