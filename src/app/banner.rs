@@ -70,11 +70,11 @@ mod tests {
         let places = Places {
             https: &["127.0.0.1:8443".into()],
             operations: &["127.0.0.1:9464".into()],
-            authority: Some(Path::new("/state/tls/ca.pem")),
+            authority: Some(Path::new("/state/tls/ca.crt")),
             state: Path::new("/state"),
         };
         let text = text(&places, false);
-        for part in ["https://localhost:8443/docs/", "http://127.0.0.1:9464/metrics", "/state/tls/ca.pem"] {
+        for part in ["https://localhost:8443/docs/", "http://127.0.0.1:9464/metrics", "/state/tls/ca.crt"] {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains('\x1b'));

@@ -223,6 +223,10 @@ impl Running {
             ("server.state_dir", config.server.state_dir != self.config.server.state_dir),
             ("log.format", config.log.format != self.config.log.format),
             ("listen.max_connections", config.listen.max_connections != self.config.listen.max_connections),
+            (
+                "listen.max_connections_per_client",
+                config.listen.max_connections_per_client != self.config.listen.max_connections_per_client,
+            ),
         ] {
             if changed {
                 tracing::warn!("{key} has changed, which takes effect with the next start");

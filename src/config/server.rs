@@ -12,7 +12,7 @@ use crate::error::Fault;
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// The folder for what Beacon keeps: keys, certificates. "" is $STATE_DIRECTORY (set by systemd), else
+    /// The folder for what Beacon keeps: keys, certificates. $STATE_DIRECTORY (set by systemd) goes before it; "" is
     /// $XDG_STATE_HOME/beacon, else ~/.local/state/beacon.
     pub state_dir: PathBuf,
     /// Threads that serve; 0 is one for each processor.

@@ -11,8 +11,8 @@ use crate::error::Fault;
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The host names that are served besides those of mounts and of tls.acme.domains; a request for another one gets
-    /// status 421. "*.example.org" is every name one label below; "*" is every name.
+    /// The host names that are served besides those of mounts, tls.acme.domains and tls.self_signed.names; a request
+    /// for another one gets status 421. "*.example.org" is every name one label below; "*" is every name.
     pub hosts: Vec<String>,
     /// Answers plain HTTP with a redirect to HTTPS. Off: the listeners in listen.http serve the mounts too.
     pub redirect_to_https: bool,

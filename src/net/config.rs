@@ -25,7 +25,7 @@ pub struct Config {
     /// (RFC 7239). The other one is not read, because a proxy passes it on as the client sent it.
     pub forwarded_header: ForwardedHeader,
     /// Addresses and networks that must begin each connection with a PROXY protocol header (version 1 or 2). From
-    /// anyone else such a header is bad input.
+    /// anyone else such a header is bad input. Not asked for on the operations listener.
     pub proxy_protocol: Vec<IpNet>,
     /// The most connections at a time, on all listeners; more wait in the kernel's queue.
     pub max_connections: usize,

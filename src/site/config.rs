@@ -26,11 +26,13 @@ pub struct Config {
     /// Follows symbolic links that stay below root: "never" or "inside". A link has to be relative for that. The root
     /// itself may always be a link, and is followed anew every second.
     pub symlinks: Symlinks,
-    /// Serves a file's compressed neighbour (.br, .zst, .gz) to clients that take it.
+    /// Serves a file's compressed neighbour (.br, .zst, .gz) to clients that take it. One that is more than a second
+    /// older than the file is ignored.
     pub precompressed: bool,
     /// Cache-Control by pattern: a glob of the path ("*" within a segment, "**" across; without a slash, of the file
-    /// name at any depth), and the header's value. The longest pattern that fits is used. Files with a hash in their name (as in app.3f9a1c2b.js) are immutable
-    /// for a year unless a pattern says otherwise; all others are revalidated ("no-cache").
+    /// name at any depth), and the header's value. The longest pattern that fits is used. Files with a hash in their
+    /// name (as in app.3f9a1c2b.js) are immutable for a year unless a pattern says otherwise; all others are
+    /// revalidated ("no-cache").
     pub cache_control: BTreeMap<String, String>,
     /// Content types by file extension, before the built-in table, as in { "wasm" = "application/wasm" }.
     pub types: BTreeMap<String, String>,
