@@ -179,8 +179,11 @@ function snippet({ section, terms }) {
   let from = Math.max(0, Math.min(...places, section.text.length) - 50);
   if (!places.length) from = 0;
   if (from > 0) from = section.text.indexOf(" ", from) + 1;
-  const cut = section.text.slice(from, from + 170);
-  return [from > 0 ? "… " : "", ...marked(cut, terms), from + 170 < section.text.length ? " …" : ""];
+  let to = from + 170;
+  // Not in the middle of a word, unless there is no space at all.
+  if (to < section.text.length) to = Math.max(section.text.lastIndexOf(" ", to), from + 120);
+  const cut = section.text.slice(from, to);
+  return [from > 0 ? "… " : "", ...marked(cut, terms), to < section.text.length ? " …" : ""];
 }
 
 const opener = $(".find");
@@ -190,7 +193,7 @@ if (opener && HTMLDialogElement.prototype.showModal) {
     type: "text", enterkeyhint: "go", placeholder: "Search the documentation", autocomplete: "off", spellcheck: false, role: "combobox",
     "aria-label": "Search the documentation", "aria-controls": "results", "aria-expanded": "false", "aria-autocomplete": "list",
   });
-  const close = make("button", { type: "button", className: "close", "aria-label": "Close" }, make("kbd", { textContent: "Esc" }));
+  const close = make("button", { type: "button", className: "close", "aria-label": "Close, Esc" }, make("kbd", { textContent: "Esc" }));
   const list = make("ul", { id: "results", className: "results", role: "listbox", "aria-label": "Results" });
   const state = make("p", { className: "state", role: "status" });
   const dialog = make("dialog", { className: "search", "aria-label": "Search" },

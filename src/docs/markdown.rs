@@ -133,7 +133,7 @@ fn frame<'a>(arena: &'a Arena<'a>, node: &'a AstNode<'a>, highlighter: &Highligh
     if let Some(literal) = replaced {
         node.data_mut().value = NodeValue::HtmlBlock(NodeHtmlBlock { block_type: 6, literal });
     } else {
-        node.insert_before(html("<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Table\">\n".into()));
+        node.insert_before(html("<div class=\"table\" tabindex=\"0\" role=\"group\" aria-label=\"Table\">\n".into()));
         node.insert_after(html("</div>\n".into()));
     }
 }
@@ -182,7 +182,7 @@ mod tests {
         let html = &content.html;
         for part in [
             "<h2 id=\"a-b-c\">A <code>b</code> c<a href=\"#a-b-c\"",
-            "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Table\">\n<table>",
+            "<div class=\"table\" tabindex=\"0\" role=\"group\" aria-label=\"Table\">\n<table>",
             "</table>\n</div>",
             "<del>2</del>",
             "task-list-item",

@@ -23,13 +23,14 @@ use crate::http::{Body, Response, escape};
 /// Folders with more names than this are listed in part.
 const MOST: usize = 10_000;
 
-const STYLE: &str = "body{font:1rem/1.6 system-ui,sans-serif;max-width:52rem;margin:3rem auto;padding:0 1.5rem;\
-color:#1f2933;background:#fff}h1{font-size:1.25rem;word-break:break-all}table{width:100%;border-collapse:collapse}\
-th{text-align:left;font-weight:600;color:#52606d;font-size:.875rem}td,th{padding:.25rem .5rem;border-bottom:1px solid \
-#e4e7eb}td:first-child{word-break:break-all}.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\
-a{color:#0b5cad;text-decoration:none}a:hover,a:focus{text-decoration:underline}\
-@media(prefers-color-scheme:dark){body{color:#e4e7eb;background:#12181f}td,th{border-color:#2b3642}th{color:#9aa5b1}\
-a{color:#7cc0ff}}@media(max-width:36rem){.d{display:none}}";
+const STYLE: &str = ":root{color-scheme:light dark}body{font:1rem/1.6 system-ui,sans-serif;max-width:52rem;margin:3rem \
+auto;padding:0 1.25rem;color:#1d2329;background:#fff}h1{font-size:1.35rem;line-height:1.3;margin:0 0 1rem}h1,\
+td:first-child{overflow-wrap:anywhere}table{width:100%;border-collapse:collapse}th{text-align:left;font-weight:600;\
+color:#586069;font-size:.875rem}td,th{padding:.4rem .75rem;border-bottom:1px solid #e4e4de;vertical-align:baseline}\
+td:first-child,th:first-child{padding-left:0}td:last-child,th:last-child{padding-right:0}.n{text-align:right;\
+white-space:nowrap;font-variant-numeric:tabular-nums}a{color:#0b5a9e;text-decoration:none}a:hover,a:focus{\
+text-decoration:underline}@media(prefers-color-scheme:dark){body{color:#dfe4e9;background:#12161b}td,th{border-color:\
+#2a323b}th{color:#9aa5b1}a{color:#7ab8f5}}@media(max-width:36rem){body{margin:1.5rem auto}.d{display:none}}";
 
 struct Row {
     name: String,
