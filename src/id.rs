@@ -15,6 +15,9 @@ pub struct RequestId {
 }
 
 impl RequestId {
+    /// No identifier yet.
+    pub const NONE: Self = Self { len: 0, bytes: [0; MAX_LEN] };
+
     /// A new identifier of 26 characters that sorts by time of making (48 bits of milliseconds, 80 random bits,
     /// Crockford's base 32, as a ULID).
     #[must_use]

@@ -184,6 +184,8 @@ fn wanted(config: &net::Config) -> Vec<(Address, Role)> {
 
 /// Serves one connection from its arrival to its end.
 async fn receive(hall: Hall, role: Role, accepted: Accepted) {
+    let edge = hall.edge.clone();
+    let _arrival = edge.registry().arrive();
     let Accepted { mut stream, peer, local, mut seat } = accepted;
     let manners = hall.manners.load_full();
     let mut address = peer.ip().to_canonical();

@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE, WWW_AUT
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::gate::{Decision, Parts, Pass};
-use crate::http::{Body, Handler, Problem, Reply, Request, Response};
+use crate::http::{Body, Handler, Problem, Reply, Request, Response, User};
 use crate::id::RequestId;
 
 /// The body of the 401 of django-auth-wall 0.3.0, to the byte.
@@ -30,9 +30,10 @@ impl Guard {
 
     fn forward(&self, pass: Pass, mut request: Request) -> Reply<'_> {
         pass.apply(&mut request);
+        let user = request.context.user.clone();
         match self.inner.handle(request) {
-            Reply::Now(response) => Reply::Now(dress(response, pass.cookie)),
-            Reply::Later(later) => Reply::later(async move { dress(later.await, pass.cookie) }),
+            Reply::Now(response) => Reply::Now(dress(response, pass.cookie, user)),
+            Reply::Later(later) => Reply::later(async move { dress(later.await, pass.cookie, user) }),
         }
     }
 
@@ -108,8 +109,11 @@ fn retry(mut response: Response, seconds: u64) -> Response {
 }
 
 /// A response to somebody who passed: not for search engines, not for shared caches.
-fn dress(response: Response, cookie: Option<HeaderValue>) -> Response {
+fn dress(response: Response, cookie: Option<HeaderValue>, user: Option<Arc<str>>) -> Response {
     let mut response = hide(response);
+    if let Some(user) = user {
+        response.extensions_mut().insert(User(user));
+    }
     let headers = response.headers_mut();
     if let Some(private) = private(headers) {
         headers.insert(CACHE_CONTROL, private);

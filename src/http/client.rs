@@ -72,13 +72,13 @@ struct Hop {
     secure: Option<bool>,
 }
 
+/// The members of a list header. One that is no text is an empty one, and does not hide those beside it.
 fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    // Hops beyond a hundred are noise: the rightmost ones count, and the head's size bounds the work.
     headers
         .get_all(name)
         .into_iter()
-        .filter_map(|value: &HeaderValue| value.to_str().ok())
-        .flat_map(|text| text.split(','))
+        .flat_map(|value: &HeaderValue| value.as_bytes().split(|byte| *byte == b','))
+        .map(|member| std::str::from_utf8(member).unwrap_or_default())
 }
 
 fn x_forwarded(headers: &HeaderMap) -> Vec<Hop> {
@@ -146,6 +146,10 @@ mod tests {
         assert_eq!(client("203.0.113.9, nonsense"), "10.0.0.1");
         assert_eq!(client("::ffff:203.0.113.9"), "203.0.113.9");
         assert_eq!(client(""), "10.0.0.1");
+        let mut map = HeaderMap::new();
+        map.insert("x-forwarded-for", HeaderValue::from_bytes(b"\xff, 203.0.113.9").unwrap());
+        let trusted = Trusted::new(vec!["10.0.0.0/8".parse().unwrap()], false);
+        assert_eq!(trusted.read("10.0.0.1".parse().unwrap(), &map).0.to_string(), "203.0.113.9");
         let split = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "203.0.113.9")];
         assert_eq!(read(false, &split).0, "203.0.113.9");
     }

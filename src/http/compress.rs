@@ -25,6 +25,8 @@ use crate::error::BoxError;
 const MOST: usize = 256;
 /// How much is compressed before the thread is given back, in bytes.
 const PIECE: usize = 32 * 1024;
+/// How much may go by without output before others on the thread come first, in bytes.
+const PAUSE: usize = 128 * 1024;
 
 /// Compresses responses.
 pub struct Compressor {
@@ -63,6 +65,7 @@ impl Compressor {
                 encoder: Some(Encoder::new(encoding)),
                 rest: None,
                 unflushed: false,
+                since_pause: 0,
                 _seat: seat,
             })
         })
@@ -198,6 +201,8 @@ struct Compressed {
     rest: Option<Bytes>,
     /// Whether the encoder may hold something back.
     unflushed: bool,
+    /// Compressed since the thread was last given back, in bytes.
+    since_pause: usize,
     _seat: Seat,
 }
 
@@ -240,6 +245,13 @@ impl http_body::Body for Compressed {
             let out = encoder.take();
             if !out.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(Bytes::from(out)))));
+            }
+            this.since_pause += piece;
+            if this.since_pause >= PAUSE {
+                // Others on this thread come first for a moment.
+                this.since_pause = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
         Poll::Ready(None)

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::guard::Guard;
 use super::registry::{Connection, Peer, Stage};
 use super::watch::Expiry;
-use super::{Config, Edge, Timeouts};
+use super::{Edge, Limits, Timeouts};
 use crate::clock;
 
 /// How long a connection that is being closed may take for its last words, in milliseconds.
@@ -30,10 +30,12 @@ impl Edge {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let config = self.served().config.clone();
+        let served = self.served();
+        let (limits, waits) = (served.config.limits, served.config.timeouts);
+        drop(served);
         let (id, connection) = self.registry().insert(peer);
         let _entry = Entry { edge: self, id };
-        let guard = Guard::new(io, http2, config.limits, connection.clone());
+        let guard = Guard::new(io, http2, limits, connection.clone());
         let edge = self.clone();
         let shared = connection.clone();
         let service = service_fn(move |request| {
@@ -42,10 +44,10 @@ impl Edge {
         });
         let io = TokioIo::new(guard);
         if http2 {
-            drive(http2_builder(&config).serve_connection(io, service), &connection, &config.timeouts, true).await;
+            drive(http2_builder(&limits).serve_connection(io, service), &connection, &waits, true).await;
         } else {
-            let serving = http1_builder(&config).serve_connection(io, service).with_upgrades();
-            drive(serving, &connection, &config.timeouts, false).await;
+            let serving = http1_builder(&limits).serve_connection(io, service).with_upgrades();
+            drive(serving, &connection, &waits, false).await;
         }
     }
 }
@@ -62,25 +64,28 @@ impl Drop for Entry<'_> {
     }
 }
 
-fn http1_builder(config: &Config) -> hyper::server::conn::http1::Builder {
+fn http1_builder(limits: &Limits) -> hyper::server::conn::http1::Builder {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .keep_alive(true)
         .half_close(false)
         .header_read_timeout(None)
-        // The gate answers first; hyper's own limits stand a little behind it.
-        .max_headers(config.limits.header_count + 1)
-        .max_buf_size(config.limits.header_bytes.max(8_192) + 8_192);
+        // The gate answers first; hyper's own limits stand a little behind it. This one bounds what is written ahead too.
+        .max_buf_size(limits.header_bytes.max(8_192) + 8_192);
+    // Up to its own limit of 100, hyper reads headers without an allocation.
+    if limits.header_count > 100 {
+        builder.max_headers(limits.header_count + 1);
+    }
     builder
 }
 
-fn http2_builder(config: &Config) -> hyper::server::conn::http2::Builder<TokioExecutor> {
+fn http2_builder(limits: &Limits) -> hyper::server::conn::http2::Builder<TokioExecutor> {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(config.limits.h2_streams)
+        .max_concurrent_streams(limits.h2_streams)
         // Twice the limit, so that what is a little too large gets a status and not a reset.
-        .max_header_list_size((config.limits.header_bytes * 2) as u32)
+        .max_header_list_size((limits.header_bytes * 2) as u32)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .max_frame_size(16 * 1024)
@@ -125,6 +130,7 @@ where
 /// Runs `serving` until it ends, a deadline passes, or a stop closes it.
 async fn drive(serving: impl Serving, connection: &Arc<Connection>, waits: &Timeouts, http2: bool) {
     let watch = &connection.watch;
+    watch.reads_on(http2);
     let mut serving = pin!(serving);
     let mut armed = 0;
     let mut timer = pin!(sleep_until(Instant::now()));
@@ -147,7 +153,15 @@ async fn drive(serving: impl Serving, connection: &Arc<Connection>, waits: &Time
         loop {
             let now = clock::millis();
             let due = match last {
-                Some(at) if at <= now => return Poll::Ready(()),
+                Some(at) if at <= now => {
+                    // A request that crossed the goodbye on its way is still served.
+                    let finished = watch.is_quiet() || watch.ending() == Some(Expiry::Head);
+                    if finished || matches!(watch.due(now, waits), Err(Expiry::SlowRead)) {
+                        return Poll::Ready(());
+                    }
+                    last = Some(now + LAST_WORDS);
+                    continue;
+                }
                 Some(at) => at,
                 None => match watch.due(now, waits) {
                     Ok(at) => at,

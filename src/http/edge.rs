@@ -21,7 +21,7 @@ use super::rate::Limiter;
 use super::record::{Record, Tracked};
 use super::registry::{Connection, Registry};
 use super::router::{Found, Mount, Router};
-use super::{Body, Config, Context, Handler, Problem, Reply, Request, RequestBody, Response};
+use super::{Body, Config, Context, Handler, Problem, Reply, Request, RequestBody, Response, User};
 use crate::telemetry::{AccessLog, MountMetrics};
 
 /// Where an ACME authority looks for the answer to its challenge (RFC 8555 section 8.3).
@@ -138,7 +138,7 @@ impl Edge {
         let draining = connection.is_draining();
         let (secure, id) = (context.secure, context.id);
         let mut mount: Option<Arc<Mount>> = None;
-        let mut response = match refused {
+        let response = match refused {
             Some(problem) => problem.response(&parts.headers, &id),
             None => match served.route(&mut context, &parts) {
                 Err(response) => response,
@@ -162,8 +162,6 @@ impl Edge {
         };
         if upgrade && response.status() == StatusCode::SWITCHING_PROTOCOLS {
             connection.watch.upgrade();
-        } else {
-            response.extensions_mut().clear();
         }
         served.finish(response, record, &Finish { mount, accepts, draining, secure, id })
     }
@@ -267,7 +265,8 @@ impl Served {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let mut response = self.compressor.apply(response, finish.accepts, record.is_head());
-        record.answered(response.status());
+        let user = response.extensions_mut().remove::<User>();
+        record.answered(response.status(), user);
         if record.is_head() {
             drop_body(&mut response);
         }

@@ -2,11 +2,16 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::{Body, Request};
 
 /// A response with our body.
 pub type Response = http::Response<Body>;
+
+/// Who asked, for the access log: a handler that found out puts it into the response's extensions.
+#[derive(Clone, Debug)]
+pub struct User(pub Arc<str>);
 
 /// A response that comes later.
 pub type Later<'a> = Pin<Box<dyn Future<Output = Response> + Send + 'a>>;

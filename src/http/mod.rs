@@ -34,7 +34,7 @@ pub use client::Trusted;
 pub use compress::is_text;
 pub use config::{Compression, Config, Limits, Rate, SecurityHeaders, Timeouts};
 pub use edge::{Challenges, Edge, Served};
-pub use handler::{Handler, Later, Reply, Response};
+pub use handler::{Handler, Later, Reply, Response, User};
 pub use host::Hosts;
 pub use incoming::BodyError;
 pub use ingress::Rules;

@@ -15,7 +15,7 @@ use http_body::{Frame, SizeHint};
 use super::edge::Served;
 use super::registry::Connection;
 use super::router::Mount;
-use super::{Body, Context};
+use super::{Body, Context, User};
 use crate::error::BoxError;
 use crate::id::RequestId;
 use crate::telemetry::AccessLine;
@@ -42,6 +42,7 @@ pub(super) struct Record {
     client: IpAddr,
     host: Arc<str>,
     secure: bool,
+    user: Option<Arc<str>>,
     status: StatusCode,
     bytes: u64,
     complete: bool,
@@ -65,7 +66,7 @@ impl Record {
             version: parts.version,
             referer: parts.headers.get(REFERER).cloned(),
             agent: parts.headers.get(USER_AGENT).cloned(),
-            id: RequestId::default(),
+            id: RequestId::NONE,
             client: connection.peer.address,
             host: Arc::default(),
             secure: connection.peer.secure,
@@ -73,6 +74,7 @@ impl Record {
             status: CLIENT_CLOSED_REQUEST,
             bytes: 0,
             complete: false,
+            user: None,
             connection,
         }
     }
@@ -89,8 +91,9 @@ impl Record {
         self.mount = Some(mount.clone());
     }
 
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    pub(super) fn answered(&mut self, status: StatusCode, user: Option<User>) {
         self.status = status;
+        self.user = user.map(|user| user.0);
     }
 
     pub(super) fn version(&self) -> Version {
@@ -128,7 +131,7 @@ impl Drop for Record {
             bytes,
             duration,
             request_id: self.id.as_str(),
-            user: None,
+            user: self.user.as_deref(),
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.agent.as_ref().map(HeaderValue::as_bytes),
             mount,
@@ -143,6 +146,8 @@ impl Drop for Record {
 pub struct Tracked {
     body: Body,
     record: Box<Record>,
+    /// Whether there is more for the client than it has taken.
+    owed: bool,
 }
 
 impl Tracked {
@@ -152,7 +157,25 @@ impl Tracked {
             || matches!(record.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || record.status.is_informational();
         record.complete = unread || http_body::Body::is_end_stream(&body);
-        Self { body, record }
+        let mut tracked = Self { owed: false, body, record };
+        // With no window open, HTTP/2 does not even ask for the first piece.
+        tracked.owe(!tracked.record.complete);
+        tracked
+    }
+}
+
+impl Tracked {
+    fn owe(&mut self, more: bool) {
+        if self.owed != more {
+            self.owed = more;
+            self.record.connection.watch.owes(more);
+        }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.owe(false);
     }
 }
 
@@ -163,6 +186,7 @@ impl http_body::Body for Tracked {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
+        this.owe(matches!(polled, Poll::Ready(Some(Ok(_)))) && !http_body::Body::is_end_stream(&this.body));
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 this.record.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;

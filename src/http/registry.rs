@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -48,12 +48,25 @@ pub enum Stage {
     Abort = 3,
 }
 
+/// A connection on its way.
+pub struct Arrival<'a>(&'a Registry);
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        if self.0.arriving.fetch_sub(1, Relaxed) == 1 {
+            self.0.emptied.notify_waiters();
+        }
+    }
+}
+
 /// All connections of an edge.
 #[derive(Default)]
 pub struct Registry {
     open: Mutex<HashMap<u64, Arc<Connection>>>,
     next: AtomicU64,
     stage: AtomicU8,
+    /// Connections that are not open yet: in their handshake.
+    arriving: AtomicUsize,
     emptied: Notify,
 }
 
@@ -77,11 +90,17 @@ impl Registry {
         }
     }
 
-    /// Waits until no connection is open.
+    /// Counts a connection that is on its way to being served, until what it gives is dropped.
+    pub fn arrive(&self) -> Arrival<'_> {
+        self.arriving.fetch_add(1, Relaxed);
+        Arrival(self)
+    }
+
+    /// Waits until no connection is open or on its way.
     pub async fn emptied(&self) {
         loop {
             let notified = self.emptied.notified();
-            if self.is_empty() {
+            if self.is_empty() && self.arriving.load(Relaxed) == 0 {
                 return;
             }
             notified.await;

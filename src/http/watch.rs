@@ -26,6 +26,10 @@ pub struct Watch {
     written: AtomicU64,
     /// Whether the last write had to wait.
     blocked: AtomicBool,
+    /// Bodies of responses that have more for the client than it has taken.
+    owed: AtomicU32,
+    /// Whether the connection is read while requests are served, as in HTTP/2.
+    reads_on: AtomicBool,
     /// Whether the connection was upgraded: then it has its own rules.
     upgraded: AtomicBool,
     /// The answer with which the connection is to be closed, as an [`Expiry`].
@@ -58,6 +62,8 @@ impl Default for Watch {
             write_window: AtomicU64::new(0),
             written: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
+            owed: AtomicU32::new(0),
+            reads_on: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             ending: AtomicU8::new(0),
             stage: AtomicU8::new(0),
@@ -86,8 +92,27 @@ impl Watch {
 
     /// A request has ended: its response's body was handed over whole, or dropped.
     pub fn end(&self) {
-        self.idle_since.store(clock::millis(), Relaxed);
+        let now = clock::millis();
+        self.idle_since.store(now, Relaxed);
         self.in_flight.fetch_sub(1, Relaxed);
+        // HTTP/1.1 reads again only now: a head that had begun was not waited for.
+        if self.head_since.load(Relaxed) != 0 && !self.reads_on.load(Relaxed) {
+            self.head_since.store(now, Relaxed);
+        }
+    }
+
+    /// Says whether the connection is read while requests are served.
+    pub fn reads_on(&self, reads_on: bool) {
+        self.reads_on.store(reads_on, Relaxed);
+    }
+
+    /// Notes that a response's body has more for the client, or no longer.
+    pub fn owes(&self, more: bool) {
+        if more {
+            self.owed.fetch_add(1, Relaxed);
+        } else {
+            self.owed.fetch_sub(1, Relaxed);
+        }
     }
 
     /// How many requests have begun since the connection opened.
@@ -116,6 +141,10 @@ impl Watch {
 
     /// Notes that the client took `bytes`.
     pub fn wrote(&self, bytes: usize) {
+        // What is still on its way after the last request ended is no idling; answers to pings are no progress.
+        if bytes > 64 && self.is_idle() {
+            self.idle_since.store(clock::millis(), Relaxed);
+        }
         if self.write_window.load(Relaxed) != 0 {
             self.blocked.store(false, Relaxed);
             self.written.fetch_add(bytes as u64, Relaxed);
@@ -124,9 +153,12 @@ impl Watch {
 
     /// Notes that all that was written has been taken.
     pub fn flushed(&self) {
-        if self.write_window.load(Relaxed) != 0 && self.is_idle() {
-            self.write_window.store(0, Relaxed);
+        if self.write_window.load(Relaxed) != 0 {
             self.blocked.store(false, Relaxed);
+            if self.is_idle() {
+                self.write_window.store(0, Relaxed);
+                self.idle_since.store(clock::millis(), Relaxed);
+            }
         }
     }
 
@@ -159,14 +191,15 @@ impl Watch {
     pub fn due(&self, now: u64, waits: &Timeouts) -> Result<u64, Expiry> {
         let millis = |wait: std::time::Duration| wait.as_millis() as u64;
         let mut next = now + millis(waits.idle);
-        let head = self.head_since.load(Relaxed);
+        let waits_for_head = self.reads_on.load(Relaxed) || self.is_idle();
+        let head = if waits_for_head { self.head_since.load(Relaxed) } else { 0 };
         if head != 0 {
             let at = head + millis(waits.header);
             if at <= now {
                 return Err(Expiry::Head);
             }
             next = next.min(at);
-        } else if self.is_idle() && !self.is_upgraded() {
+        } else if self.is_quiet() && !self.is_upgraded() {
             let wait = if self.served.load(Relaxed) == 0 { waits.first_byte } else { waits.idle };
             let at = self.idle_since.load(Relaxed) + millis(wait);
             if at <= now {
@@ -174,17 +207,24 @@ impl Watch {
             }
             next = next.min(at);
         }
-        let window = self.write_window.load(Relaxed);
+        // The client is waited for by the socket, or by HTTP/2's flow control, where the socket has nothing to write.
+        let waits_for_client = self.blocked.load(Relaxed) || (self.owed.load(Relaxed) > 0 && !self.is_upgraded());
+        let mut window = self.write_window.load(Relaxed);
+        if window == 0 && waits_for_client {
+            window = now;
+            self.written.store(0, Relaxed);
+            self.write_window.store(now, Relaxed);
+        }
         if window != 0 {
             let at = window + millis(waits.stall);
             if at <= now {
                 let least = u64::from(waits.min_rate) * (now - window) / 1_000;
-                if self.blocked.load(Relaxed) && self.written.load(Relaxed) < least.max(1) {
+                if waits_for_client && self.written.load(Relaxed) < least.max(1) {
                     return Err(Expiry::SlowRead);
                 }
                 self.written.store(0, Relaxed);
                 // A client that is not waited for right now has caught up.
-                self.write_window.store(if self.blocked.load(Relaxed) { now } else { 0 }, Relaxed);
+                self.write_window.store(if waits_for_client { now } else { 0 }, Relaxed);
                 next = next.min(now + millis(waits.stall));
             } else {
                 next = next.min(at);
@@ -227,12 +267,50 @@ mod tests {
     #[test]
     fn a_head_that_does_not_end_expires_even_beside_other_requests() {
         let watch = Watch::default();
+        watch.reads_on(true);
         watch.begin();
         watch.head(true);
         let since = watch.head_since.load(Relaxed);
         assert_eq!(watch.due(since + 2_000, &waits()), Err(Expiry::Head));
         watch.head(false);
         assert!(watch.due(since + 2_000, &waits()).is_ok());
+    }
+
+    #[test]
+    fn a_head_behind_a_request_is_waited_for_once_it_is_read() {
+        let watch = Watch::default();
+        watch.begin();
+        watch.head(true);
+        let since = watch.head_since.load(Relaxed);
+        assert!(watch.due(since + 60_000, &waits()).is_ok(), "HTTP/1.1 does not read it yet");
+        watch.end();
+        let since = watch.head_since.load(Relaxed);
+        assert_eq!(watch.due(since + 2_000, &waits()), Err(Expiry::Head));
+    }
+
+    #[test]
+    fn a_client_that_opens_no_window_expires_though_nothing_is_written() {
+        let watch = Watch::default();
+        watch.begin();
+        watch.owes(true);
+        let start = clock::millis();
+        assert!(watch.due(start, &waits()).is_ok());
+        assert_eq!(watch.due(start + 5_000, &waits()), Err(Expiry::SlowRead));
+        watch.owes(false);
+        assert!(watch.due(start + 10_000, &waits()).is_ok(), "a source that is slow is not the client's fault");
+    }
+
+    #[test]
+    fn what_is_written_after_the_last_request_is_no_idling() {
+        let watch = Watch::default();
+        watch.begin();
+        watch.write_waits();
+        watch.end();
+        let ended = watch.idle_since.load(Relaxed);
+        watch.wrote(5_000);
+        watch.write_waits();
+        assert!(watch.due(ended + 4_999, &waits()).is_ok());
+        assert_ne!(watch.due(ended + 9_000, &waits()), Err(Expiry::Idle));
     }
 
     #[test]

@@ -17,6 +17,9 @@ use super::{Address, Error};
 /// How many connections the kernel keeps waiting.
 const BACKLOG: i32 = 1_024;
 
+/// How much the kernel takes that it has not sent yet, in bytes.
+const UNSENT: u32 = 128 * 1024;
+
 /// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
@@ -122,6 +125,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         // The wildcard takes IPv4 too; any other address is IPv6 alone.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
+    // A connection counts as writable only when little is left unsent: otherwise megabytes in the kernel hide how slowly
+    // a client takes them. Accepted connections inherit it.
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

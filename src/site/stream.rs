@@ -1,13 +1,14 @@
-//! A file on its way to a client, chunk by chunk, with one chunk of reading ahead.
+//! A file on its way to a client, chunk by chunk.
 //!
-//! While a chunk is encrypted and written, a blocking thread reads the next one. Chunks grow for a client that takes
-//! them quickly and shrink for one that does not, so that a thousand slow downloads hold little memory. A file that
-//! turns out shorter than it was ends the body with an error: the length was promised, so the connection is cut.
+//! What the kernel has in memory is read at once, without waiting (preadv2 with RWF_NOWAIT): handing each chunk to
+//! another thread halved the rate of a download. What must come from disk is read by a blocking thread, in chunks that
+//! grow for a client that takes them quickly and shrink for one that does not; the kernel reads ahead meanwhile. A file
+//! that turns out shorter than it was ends the body with an error: the length was promised, so the connection is cut.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::PollSemaphore;
@@ -26,6 +27,8 @@ use crate::error::BoxError;
 const SMALLEST: usize = 32 << 10;
 const FIRST: usize = 64 << 10;
 const LARGEST: usize = 512 << 10;
+/// How much is read at once from what the kernel has in memory: about what fits the processor's nearer cache.
+const AT_ONCE: usize = 64 << 10;
 
 /// A piece of a body.
 pub enum Piece {
@@ -59,6 +62,22 @@ impl FileStream {
             chunk: FIRST,
             handed_over: 0,
         }
+    }
+
+    /// The next chunk, if a piece of the file comes next and the kernel has it in memory.
+    fn read_now(&mut self) -> Option<Bytes> {
+        let Some(Piece::File(range)) = self.plan.front_mut() else { return None };
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(AT_ONCE);
+        let mut bytes = vec![0; length];
+        let mut room = [IoSliceMut::new(&mut bytes)];
+        // An error, or the file's end, is found again and told by the blocking read.
+        let got = preadv2(&*self.file, &mut room, range.start, ReadWriteFlags::NOWAIT).ok().filter(|got| *got > 0)?;
+        bytes.truncate(got);
+        range.start += got as u64;
+        if range.start == range.end {
+            self.plan.pop_front();
+        }
+        Some(bytes.into())
     }
 
     /// Begins to read the next chunk, if a piece of the file comes next.
@@ -127,10 +146,12 @@ impl Body for FileStream {
                 Some(Piece::Memory(bytes)) => {
                     let bytes = std::mem::take(bytes);
                     this.plan.pop_front();
-                    let _ = this.read_on(cx);
                     return this.hand_over(bytes);
                 }
                 Some(Piece::File(_)) => {
+                    if let Some(bytes) = this.read_now() {
+                        return this.hand_over(bytes);
+                    }
                     this.adapt();
                     ready!(this.read_on(cx));
                 }
@@ -142,8 +163,6 @@ impl Body for FileStream {
         match chunk {
             Ok(Ok(bytes)) => {
                 this.adapt();
-                // Whether it begins now or waits its turn at the gate: the next poll goes on from there.
-                let _ = this.read_on(cx);
                 this.hand_over(bytes)
             }
             Ok(Err(error)) => this.fail(error),
