@@ -324,11 +324,13 @@ mod tests {
     fn a_secret_file_loses_one_newline_and_nothing_else() {
         let scratch = Scratch::new();
         let path = scratch.file("secret", " pass word \n\n");
-        let text = format!("[wall]\nusername = 'me'\npassword_file = {path:?}\n[wall.users]\nalice_file = {path:?}");
+        let hash = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI";
+        let alice = scratch.file("alice", &format!("{hash}\n"));
+        let text = format!("[wall]\nusername = 'me'\npassword_file = {path:?}\n[wall.users]\nalice_file = {alice:?}");
         scratch.file("etc/beacon.toml", &text);
         let loaded = scratch.load();
         assert_eq!(loaded.config.wall.password.expose(), " pass word \n");
-        assert_eq!(loaded.config.wall.users["alice"].expose(), " pass word \n");
+        assert_eq!(loaded.config.wall.users["alice"].expose(), hash);
         assert!(loaded.origins.of("wall.password").to_string().ends_with("beacon.toml line 3"));
     }
 

@@ -74,11 +74,11 @@ refused! {
     transfer_encoding_empty:
         post!("Transfer-Encoding:\r\n\r\n") => 501;
     transfer_encoding_with_a_vertical_tab:
-        post!("Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n") => 501;
+        post!("Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n") => 400;
     transfer_encoding_with_a_vertical_tab_behind:
-        post!("Transfer-Encoding: chunked\x0b\r\n\r\n0\r\n\r\n") => 501;
+        post!("Transfer-Encoding: chunked\x0b\r\n\r\n0\r\n\r\n") => 400;
     transfer_encoding_with_a_form_feed:
-        post!("Transfer-Encoding: \x0cchunked\r\n\r\n0\r\n\r\n") => 501;
+        post!("Transfer-Encoding: \x0cchunked\r\n\r\n0\r\n\r\n") => 400;
     transfer_encoding_in_quotes:
         post!("Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n") => 501;
     transfer_encoding_with_a_space_before_the_colon:
