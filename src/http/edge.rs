@@ -131,7 +131,11 @@ impl Edge {
         let admitted = served.rules.admit(&mut parts, &connection.peer);
         let (mut context, refused) = match admitted {
             Ok(context) => (context, None),
-            Err((problem, id)) => (Context::refused(id, connection.peer.address), Some(problem)),
+            Err((problem, id)) => {
+                let mut context = Context::refused(id, connection.peer.address);
+                context.secure = connection.peer.secure;
+                (context, Some(problem))
+            }
         };
         record.note(&context);
         let accepts = AcceptEncoding::of(&parts.headers);
