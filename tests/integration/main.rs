@@ -5,6 +5,8 @@
 
 mod acme;
 mod attacks;
+mod edge;
+mod life;
 mod nss;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -34,7 +35,7 @@ pub struct Launch {
     environment: Vec<(String, String)>,
     /// Words before the binary and its arguments, as in `sh -c '...; exec "$@"' sh`.
     wrapper: Vec<String>,
-    base: bool,
+    input: Option<OwnedFd>,
 }
 
 /// A process that serves; it ends with the test.
@@ -58,7 +59,7 @@ impl Launch {
         fs::write(www.join("sub/page.html"), "<p>below</p>").unwrap();
         fs::write(www.join("text.txt"), "All work and no play. ".repeat(500)).unwrap();
         fs::write(www.join("small.txt"), "0123456789").unwrap();
-        Self { folder, environment: Vec::new(), wrapper: Vec::new(), base: true }
+        Self { folder, environment: Vec::new(), wrapper: Vec::new(), input: None }
     }
 
     /// The folder that holds everything of this test.
@@ -79,12 +80,6 @@ impl Launch {
         self
     }
 
-    /// Leaves the harness's own listeners and mounts out.
-    pub fn bare(mut self) -> Self {
-        self.base = false;
-        self
-    }
-
     /// Sets a variable of the environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
@@ -97,19 +92,23 @@ impl Launch {
         self
     }
 
-    fn command(&self) -> Command {
+    /// Gives it a descriptor as its standard input.
+    pub fn input(mut self, descriptor: impl Into<OwnedFd>) -> Self {
+        self.input = Some(descriptor.into());
+        self
+    }
+
+    fn command(&mut self) -> Command {
         let mut base = String::new();
         let state = self.path().join("state");
         let _ = writeln!(base, "server.state_dir = {state:?}");
-        if self.base {
-            let root = self.path().join("www");
-            let _ = write!(
-                base,
-                "listen.https = [\"127.0.0.1:0\"]\nlisten.http = [\"127.0.0.1:0\"]\n\
-                 listen.operations = [\"127.0.0.1:0\"]\nhttp.redirect_to_https = false\n\
-                 [mounts.site]\npath = \"/\"\nsite.root = {root:?}\n"
-            );
-        }
+        let root = self.path().join("www");
+        let _ = write!(
+            base,
+            "listen.https = [\"127.0.0.1:0\"]\nlisten.http = [\"127.0.0.1:0\"]\n\
+             listen.operations = [\"127.0.0.1:0\"]\nhttp.redirect_to_https = false\nlog.format = \"json\"\n\
+             [mounts.site]\npath = \"/\"\nsite.root = {root:?}\n"
+        );
         fs::write(self.path().join("beacon.toml"), base).unwrap();
         let binary = env!("CARGO_BIN_EXE_beacon").to_owned();
         let mut words = self.wrapper.clone();
@@ -122,14 +121,14 @@ impl Launch {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
+            .stdin(self.input.take().map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
     }
 
     /// Starts it, and waits until it is ready.
-    pub fn start(self) -> Beacon {
+    pub fn start(mut self) -> Beacon {
         let mut child = self.command().spawn().unwrap();
         let log = collect(child.stderr.take().unwrap());
         let access = collect(child.stdout.take().unwrap());
@@ -140,7 +139,7 @@ impl Launch {
     }
 
     /// Starts it in the expectation that it gives up; gives how it ended, and what it wrote.
-    pub fn fail(self) -> (ExitStatus, String) {
+    pub fn fail(mut self) -> (ExitStatus, String) {
         let mut child = self.command().spawn().unwrap();
         let log = collect(child.stderr.take().unwrap());
         let _access = collect(child.stdout.take().unwrap());
