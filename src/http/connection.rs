@@ -11,12 +11,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use super::guard::Guard;
 use super::registry::{Connection, Peer, Stage};
+use super::streams::{Newborn, Streams};
 use super::watch::Expiry;
 use super::{Edge, Limits, Timeouts};
 use crate::clock;
@@ -44,10 +45,12 @@ impl Edge {
         });
         let io = TokioIo::new(guard);
         if http2 {
-            drive(http2_builder(&limits).serve_connection(io, service), &connection, &waits, true).await;
+            let newborn = Newborn::default();
+            let serving = http2_builder(&limits, newborn.clone()).serve_connection(io, service);
+            drive(serving, &connection, &waits, Some(Streams::new(newborn))).await;
         } else {
             let serving = http1_builder(&limits).serve_connection(io, service).with_upgrades();
-            drive(serving, &connection, &waits, false).await;
+            drive(serving, &connection, &waits, None).await;
         }
     }
 }
@@ -79,8 +82,8 @@ fn http1_builder(limits: &Limits) -> hyper::server::conn::http1::Builder {
     builder
 }
 
-fn http2_builder(limits: &Limits) -> hyper::server::conn::http2::Builder<TokioExecutor> {
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+fn http2_builder(limits: &Limits, newborn: Newborn) -> hyper::server::conn::http2::Builder<Newborn> {
+    let mut builder = hyper::server::conn::http2::Builder::new(newborn);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
@@ -113,14 +116,14 @@ where
     }
 }
 
-impl<I, S> Serving for hyper::server::conn::http2::Connection<I, S, TokioExecutor>
+impl<I, S> Serving for hyper::server::conn::http2::Connection<I, S, Newborn>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: hyper::service::HttpService<hyper::body::Incoming>,
     S::Error: Into<crate::error::BoxError>,
     S::ResBody: 'static,
     <S::ResBody as http_body::Body>::Error: Into<crate::error::BoxError>,
-    TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
+    Newborn: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
 {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         hyper::server::conn::http2::Connection::graceful_shutdown(self);
@@ -128,7 +131,8 @@ where
 }
 
 /// Runs `serving` until it ends, a deadline passes, or a stop closes it.
-async fn drive(serving: impl Serving, connection: &Arc<Connection>, waits: &Timeouts, http2: bool) {
+async fn drive(serving: impl Serving, connection: &Arc<Connection>, waits: &Timeouts, mut streams: Option<Streams>) {
+    let http2 = streams.is_some();
     let watch = &connection.watch;
     watch.reads_on(http2);
     let mut serving = pin!(serving);
@@ -147,8 +151,14 @@ async fn drive(serving: impl Serving, connection: &Arc<Connection>, waits: &Time
             told = true;
             serving.as_mut().graceful_shutdown();
         }
-        if serving.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
+        loop {
+            if serving.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            // What the streams have answered is for the connection to write.
+            if !streams.as_mut().is_some_and(|streams| streams.run(cx)) {
+                break;
+            }
         }
         loop {
             let now = clock::millis();

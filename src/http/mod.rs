@@ -26,6 +26,7 @@ mod record;
 mod registry;
 mod request;
 mod router;
+mod streams;
 mod watch;
 
 pub use accept_encoding::{AcceptEncoding, Encoding};

@@ -209,27 +209,25 @@ impl Watch {
         }
         // The client is waited for by the socket, or by HTTP/2's flow control, where the socket has nothing to write.
         let waits_for_client = self.blocked.load(Relaxed) || (self.owed.load(Relaxed) > 0 && !self.is_upgraded());
+        if !waits_for_client {
+            // It has caught up; the next wait is measured by itself.
+            self.write_window.store(0, Relaxed);
+            return Ok(next);
+        }
         let mut window = self.write_window.load(Relaxed);
-        if window == 0 && waits_for_client {
+        if window != 0 && now >= window + millis(waits.stall) {
+            let least = u64::from(waits.min_rate) * (now - window) / 1_000;
+            if self.written.load(Relaxed) < least.max(1) {
+                return Err(Expiry::SlowRead);
+            }
+            window = 0;
+        }
+        if window == 0 {
             window = now;
             self.written.store(0, Relaxed);
             self.write_window.store(now, Relaxed);
         }
-        if window != 0 {
-            let at = window + millis(waits.stall);
-            if at <= now {
-                let least = u64::from(waits.min_rate) * (now - window) / 1_000;
-                if waits_for_client && self.written.load(Relaxed) < least.max(1) {
-                    return Err(Expiry::SlowRead);
-                }
-                self.written.store(0, Relaxed);
-                // A client that is not waited for right now has caught up.
-                self.write_window.store(if waits_for_client { now } else { 0 }, Relaxed);
-                next = next.min(now + millis(waits.stall));
-            } else {
-                next = next.min(at);
-            }
-        }
+        next = next.min(window + millis(waits.stall));
         Ok(next)
     }
 }

@@ -71,6 +71,7 @@ impl Listener {
         } else {
             let socket = std::net::TcpListener::from(fd);
             socket.set_nonblocking(true).map_err(failed)?;
+            socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT).map_err(failed)?;
             Socket::Tcp(TcpListener::from_std(socket).map_err(failed)?)
         };
         Ok(Self { socket, address: Address::Systemd(name.to_owned()) })
