@@ -41,7 +41,7 @@ Examples:
   beacon config show --origins                    which file or variable each value came from
 
 Exit codes: 0 done, 1 failed, 64 wrong command line, 69 a service does not answer, 78 wrong configuration.
-The documentation is inside: a Beacon without mounts serves it at /docs/, a mount with docs.folder = \"\" anywhere."
+The documentation is inside: `beacon serve` shows it at /docs/ as long as no mount is configured."
 )]
 struct Cli {
     #[command(flatten)]
