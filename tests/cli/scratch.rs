@@ -27,6 +27,9 @@ impl Scratch {
         let config = scratch.file("beacon.toml", "");
         scratch.file(".env", "");
         scratch.variable("BEACON_CONFIG", config);
+        // Below it is the state folder; `check` writes nothing there.
+        let home = scratch.path().join("home");
+        scratch.variable("HOME", home);
         scratch
     }
 
