@@ -87,6 +87,11 @@ impl Gate {
         self.partial.len() > 2
     }
 
+    /// Whether a body has begun and not ended.
+    pub fn in_body(&self) -> bool {
+        matches!(self.phase, Phase::Length(_) | Phase::Chunked(_))
+    }
+
     /// How many heads have passed.
     pub fn heads(&self) -> u64 {
         self.heads

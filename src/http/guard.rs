@@ -85,6 +85,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
         self.flushed == passed && self.connection.watch.is_quiet()
     }
 
+    /// Reads on and forgets, for a moment, when the client is still sending what nobody wants: closing with unread input
+    /// resets the connection, and a reset destroys the answer on its way (RFC 9112 section 9.6).
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let unread = self.answer.is_some() || matches!(&self.protocol, Protocol::Http1(gate) if gate.in_body());
+        if !unread {
+            return Poll::Ready(());
+        }
+        // The connection's timer ends this.
+        self.connection.watch.linger();
+        let mut scratch = [0; 8 * 1024];
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+
     /// Writes the answer that ends the connection.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some((bytes, done)) = &mut self.answer {
@@ -97,6 +116,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
             }
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            ready!(self.poll_linger(cx));
         }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the request was refused")))
     }
@@ -155,7 +175,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.io).poll_write(cx, buf);
@@ -197,7 +217,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        ready!(this.poll_linger(cx));
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -23,8 +23,8 @@ pub struct Problem {
 }
 
 const STYLE: &str = "body{font:1rem/1.6 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1.5rem;\
-color:#1f2933;background:#fff}h1{font-size:1.4rem}p.code{color:#52606d;font-size:.875rem}\
-@media(prefers-color-scheme:dark){body{color:#e4e7eb;background:#12181f}p.code{color:#9aa5b1}}";
+color:#1f2933;background:#fff;color-scheme:light dark}h1{font-size:1.4rem}p.code{color:#52606d;font-size:.875rem}\
+@media(prefers-color-scheme:dark){body{color:#e4e7eb;background:#12161b}p.code{color:#9aa5b1}}";
 
 impl Problem {
     /// A problem; `message` is one sentence, `hint` says what to do and may be empty.

@@ -11,6 +11,9 @@ use futures_util::task::AtomicWaker;
 use super::Timeouts;
 use crate::clock;
 
+/// How long a client that goes on sending may take to see the last answer, in milliseconds.
+const LINGER: u64 = 2_000;
+
 /// What one connection is doing. Times are [`clock::millis`]; 0 is "not".
 pub struct Watch {
     /// When the head that is coming in began.
@@ -28,6 +31,8 @@ pub struct Watch {
     blocked: AtomicBool,
     /// Bodies of responses that have more for the client than it has taken.
     owed: AtomicU32,
+    /// Since when the connection only waits for the client to see the last answer.
+    lingering: AtomicU64,
     /// Whether the connection is read while requests are served, as in HTTP/2.
     reads_on: AtomicBool,
     /// Whether the connection was upgraded: then it has its own rules.
@@ -63,6 +68,7 @@ impl Default for Watch {
             written: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
             owed: AtomicU32::new(0),
+            lingering: AtomicU64::new(0),
             reads_on: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             ending: AtomicU8::new(0),
@@ -98,6 +104,13 @@ impl Watch {
         // HTTP/1.1 reads again only now: a head that had begun was not waited for.
         if self.head_since.load(Relaxed) != 0 && !self.reads_on.load(Relaxed) {
             self.head_since.store(now, Relaxed);
+        }
+    }
+
+    /// Notes that all is said, and the client only has to see it.
+    pub fn linger(&self) {
+        if self.lingering.load(Relaxed) == 0 {
+            self.lingering.store(clock::millis(), Relaxed);
         }
     }
 
@@ -190,6 +203,11 @@ impl Watch {
     /// When to look again, or which deadline has passed at `now`.
     pub fn due(&self, now: u64, waits: &Timeouts) -> Result<u64, Expiry> {
         let millis = |wait: std::time::Duration| wait.as_millis() as u64;
+        let lingering = self.lingering.load(Relaxed);
+        if lingering != 0 {
+            let at = lingering + LINGER;
+            return if at <= now { Err(Expiry::Idle) } else { Ok(at) };
+        }
         let mut next = now + millis(waits.idle);
         let waits_for_head = self.reads_on.load(Relaxed) || self.is_idle();
         let head = if waits_for_head { self.head_since.load(Relaxed) } else { 0 };

@@ -6,6 +6,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use rustls::HandshakeKind;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::support::{Beacon, Event, Http1, Http2, Launch, Wire, client_tls, request_block, tls_over, until};
 
@@ -14,8 +16,7 @@ fn tls_sessions_are_resumed_in_both_versions() {
     let beacon = Beacon::with("");
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         let mut roots = rustls::RootCertStore::empty();
-        use rustls::pki_types::pem::PemObject as _;
-        roots.add(rustls::pki_types::CertificateDer::from_pem_file(beacon.authority()).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_file(beacon.authority()).unwrap()).unwrap();
         beacon::tls::provider();
         let config = Arc::new(
             rustls::ClientConfig::builder_with_protocol_versions(&[version])

@@ -120,7 +120,7 @@ fn a_chunked_body_beyond_the_limit_takes_no_memory_and_is_not_read_to_its_end() 
     let beacon = Beacon::with("http.limits.body_bytes = 1000");
     for mut client in [beacon.plain(), beacon.secure()] {
         client.send("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
-        let chunk = [b"10000\r\n".as_slice(), &[b'x'; 65_536], b"\r\n"].concat();
+        let chunk = [b"10000\r\n".as_slice(), &vec![b'x'; 65_536], b"\r\n"].concat();
         for _ in 0..1_000 {
             client.send(&chunk);
         }
