@@ -156,6 +156,17 @@ async fn drive(serving: impl Serving, connection: &Arc<Connection>, waits: &Time
                 return Poll::Ready(());
             }
             // What the streams have answered is for the connection to write.
+            if streams.as_mut().is_some_and(|streams| streams.run(cx)) {
+                continue;
+            }
+            if !watch.flush_begins() {
+                break;
+            }
+            let ended = serving.as_mut().poll(cx).is_ready();
+            watch.flush_ended();
+            if ended {
+                return Poll::Ready(());
+            }
             if !streams.as_mut().is_some_and(|streams| streams.run(cx)) {
                 break;
             }

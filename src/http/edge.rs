@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::accept_encoding::AcceptEncoding;
@@ -156,11 +156,11 @@ impl Edge {
                             return served.finish(response, record, &Finish { mount, accepts, draining, secure, id });
                         }
                     };
-                    let accept = parts.headers.clone_accept();
+                    let html = Problem::wants_html(&parts.headers);
                     let request = Request { parts, body, context };
                     call(&*found.handler, request, served.config.timeouts.handler)
                         .await
-                        .unwrap_or_else(|problem| problem.response(&accept, &id))
+                        .unwrap_or_else(|problem| problem.response_as(html, &id))
                 }
             },
         };
@@ -262,7 +262,9 @@ impl Served {
         {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
         }
-        if let Ok(value) = HeaderValue::from_str(finish.id.as_str()) {
+        if let Ok(mut value) = HeaderValue::from_str(finish.id.as_str()) {
+            // Never the same again: it would only push others out of HTTP/2's table of headers.
+            value.set_sensitive(true);
             headers.insert(self.rules.id_header.clone(), value);
         }
         if finish.draining && record.version() != Version::HTTP_2 {
@@ -340,19 +342,4 @@ fn redirect_to_slash(parts: &http::request::Parts) -> Response {
     // Runs of slashes are joined, or "//evil.test" would lead to another host.
     let path = parts.uri.path().trim_start_matches('/').trim_end_matches('/');
     redirect(format!("/{path}/{query}"))
-}
-
-/// Keeps what an error's form depends on, when the request itself is given away.
-trait CloneAccept {
-    fn clone_accept(&self) -> HeaderMap;
-}
-
-impl CloneAccept for HeaderMap {
-    fn clone_accept(&self) -> HeaderMap {
-        let mut kept = HeaderMap::new();
-        for value in self.get_all(header::ACCEPT) {
-            kept.append(header::ACCEPT, value.clone());
-        }
-        kept
-    }
 }

@@ -19,6 +19,11 @@ use super::registry::Connection;
 use super::watch::{Expiry, Watch};
 use crate::clock;
 
+/// How much of HTTP/2's output is gathered before it is sent, in bytes: four full TLS records.
+const BATCH: usize = 64 * 1024;
+/// How much room for it a quiet connection keeps, in bytes.
+const KEPT: usize = 4 * 1024;
+
 /// A connection under watch.
 pub struct Guard<T> {
     io: T,
@@ -29,6 +34,11 @@ pub struct Guard<T> {
     pending: Option<Refusal>,
     /// The answer being written, and how much of it has been.
     answer: Option<(Vec<u8>, usize)>,
+    /// What HTTP/2 has written and is not on its way yet. The protocol library writes and flushes frame by frame; sent
+    /// together they take one system call and full TLS records.
+    out: Vec<u8>,
+    /// Whether some of it was handed to the socket or to TLS, and may wait there for a flush.
+    handed_over: bool,
     /// How many requests had begun when all that hyper had to say was last written. hyper looks for more input before
     /// it writes its last answer, and ours must not overtake that one.
     flushed: u64,
@@ -43,7 +53,17 @@ impl<T> Guard<T> {
     /// Guards a connection that speaks HTTP/1.1 or, if `http2`, HTTP/2.
     pub fn new(io: T, http2: bool, limits: Limits, connection: Arc<Connection>) -> Self {
         let protocol = if http2 { Protocol::Http2(Frames::default()) } else { Protocol::Http1(Gate::default()) };
-        Self { io, protocol, limits, connection, pending: None, answer: None, flushed: 0 }
+        Self {
+            io,
+            protocol,
+            limits,
+            connection,
+            pending: None,
+            answer: None,
+            out: Vec::new(),
+            handed_over: false,
+            flushed: 0,
+        }
     }
 
     /// Looks at what came in; cuts off what must not be seen.
@@ -76,6 +96,43 @@ impl<T> Guard<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
+    fn is_http2(&self) -> bool {
+        matches!(self.protocol, Protocol::Http2(_))
+    }
+
+    /// Takes what fits of `buf`; nothing when the batch is full.
+    fn gather(&mut self, buf: &[u8]) -> usize {
+        let taken = buf.len().min(BATCH - self.out.len());
+        self.out.extend_from_slice(&buf[..taken]);
+        taken
+    }
+
+    /// Sends what was gathered.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut sent = 0;
+        let result = loop {
+            if sent == self.out.len() {
+                break Poll::Ready(Ok(()));
+            }
+            let written = Pin::new(&mut self.io).poll_write(cx, &self.out[sent..]);
+            note(&self.connection.watch, &written);
+            self.handed_over = true;
+            match written {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(bytes)) => sent += bytes,
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        if sent == self.out.len() && self.out.capacity() > KEPT {
+            // A quiet connection keeps no large room.
+            self.out = Vec::new();
+        } else {
+            self.out.drain(..sent);
+        }
+        result
+    }
+
     /// Whether the answers to all requests before have been written: those too that hyper has read and not begun.
     fn may_answer(&self) -> bool {
         let passed = match &self.protocol {
@@ -178,6 +235,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.is_http2() {
+            if this.out.len() == BATCH {
+                ready!(this.poll_send(cx))?;
+            }
+            return Poll::Ready(Ok(this.gather(buf)));
+        }
         let result = Pin::new(&mut this.io).poll_write(cx, buf);
         note(&this.connection.watch, &result);
         result
@@ -189,6 +252,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.is_http2() {
+            if this.out.len() == BATCH {
+                ready!(this.poll_send(cx))?;
+            }
+            return Poll::Ready(Ok(bufs.iter().map(|buf| this.gather(buf)).sum()));
+        }
         let result = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
         note(&this.connection.watch, &result);
         result
@@ -200,10 +269,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<T> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.is_http2() {
+            if !this.connection.watch.flushes_now() {
+                // The connection's driver comes back for it when nobody has more to add.
+                if !this.out.is_empty() || this.handed_over {
+                    this.connection.watch.flush_later();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            ready!(this.poll_send(cx))?;
+        }
         let result = Pin::new(&mut this.io).poll_flush(cx);
         match &result {
             Poll::Pending => this.connection.watch.write_waits(),
             Poll::Ready(_) => {
+                this.handed_over = false;
                 this.connection.watch.flushed();
                 if this.connection.watch.is_idle() {
                     this.flushed = this.connection.watch.served();
@@ -218,6 +298,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_send(cx))?;
         ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
         ready!(this.poll_linger(cx));
         Poll::Ready(Ok(()))

@@ -46,8 +46,19 @@ impl Problem {
     /// The response: HTML for a client that accepts it, JSON for the others.
     #[must_use]
     pub fn response(&self, headers: &HeaderMap, id: &RequestId) -> Response {
-        let html =
-            headers.get_all(ACCEPT).iter().any(|value| memchr::memmem::find(value.as_bytes(), b"text/html").is_some());
+        self.response_as(Self::wants_html(headers), id)
+    }
+
+    /// Whether a client with these headers reads HTML.
+    #[must_use]
+    pub fn wants_html(headers: &HeaderMap) -> bool {
+        let finds_html = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), b"text/html").is_some();
+        headers.get_all(ACCEPT).iter().any(finds_html)
+    }
+
+    /// The response as HTML or as JSON.
+    #[must_use]
+    pub fn response_as(&self, html: bool, id: &RequestId) -> Response {
         let mut response = Response::new(Body::from(if html { self.html(id) } else { self.json(id) }));
         *response.status_mut() = self.status;
         let out = response.headers_mut();

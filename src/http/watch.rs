@@ -31,6 +31,9 @@ pub struct Watch {
     blocked: AtomicBool,
     /// Bodies of responses that have more for the client than it has taken.
     owed: AtomicU32,
+    /// HTTP/2: whether there is output that waits for a flush, and whether a flush is to be one.
+    unflushed: AtomicBool,
+    flushing: AtomicBool,
     /// Since when the connection only waits for the client to see the last answer.
     lingering: AtomicU64,
     /// Whether the connection is read while requests are served, as in HTTP/2.
@@ -68,6 +71,8 @@ impl Default for Watch {
             written: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
             owed: AtomicU32::new(0),
+            unflushed: AtomicBool::new(false),
+            flushing: AtomicBool::new(false),
             lingering: AtomicU64::new(0),
             reads_on: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
@@ -105,6 +110,32 @@ impl Watch {
         if self.head_since.load(Relaxed) != 0 && !self.reads_on.load(Relaxed) {
             self.head_since.store(now, Relaxed);
         }
+    }
+
+    /// Notes that output waits for a flush.
+    pub fn flush_later(&self) {
+        self.unflushed.store(true, Relaxed);
+    }
+
+    /// Whether output waits for a flush; it does no longer once this was asked, and flushes are real until
+    /// [`Self::flush_ended`].
+    pub fn flush_begins(&self) -> bool {
+        let waits = self.unflushed.load(Relaxed);
+        if waits {
+            self.unflushed.store(false, Relaxed);
+            self.flushing.store(true, Relaxed);
+        }
+        waits
+    }
+
+    /// Flushes are put off again.
+    pub fn flush_ended(&self) {
+        self.flushing.store(false, Relaxed);
+    }
+
+    /// Whether a flush is to be one.
+    pub fn flushes_now(&self) -> bool {
+        self.flushing.load(Relaxed)
     }
 
     /// Notes that all is said, and the client only has to see it.
