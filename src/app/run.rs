@@ -31,9 +31,6 @@ pub fn serve(loaded: Loaded, sources: Sources) -> Result<(), Error> {
     tls::provider();
     telemetry::init(&loaded.config.log).map_err(Error::Log)?;
     raise_descriptor_limit();
-    // The allocator asks for huge pages, which round each of its regions up to 2 MiB: a quiet server took 12 MiB of
-    // memory for 2. A kernel that does not know the wish keeps its way.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all().thread_name("beacon").max_blocking_threads(64);
     if loaded.config.server.workers > 0 {
