@@ -62,7 +62,7 @@ const BANNED: &[(&str, &str)] = &[
 
 /// Crates that are there in more than one version because two of our dependencies disagree. Shorten this list when you
 /// can; a new entry needs a reason in its commit.
-const TWICE: &[&str] = &["base64", "bit-vec", "syn", "untrusted"];
+const TWICE: &[&str] = &["base64", "syn", "untrusted"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

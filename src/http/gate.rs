@@ -84,7 +84,7 @@ impl Gate {
     /// Whether a head has begun and not ended.
     pub fn in_partial_head(&self) -> bool {
         // An empty line before a request line is not the beginning of one.
-        self.partial.len() > 2
+        !matches!(&self.partial[..], b"" | b"\r" | b"\r\n")
     }
 
     /// Whether a body has begun and not ended.
