@@ -186,7 +186,8 @@ impl http_body::Body for Tracked {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
-        this.owe(matches!(polled, Poll::Ready(Some(Ok(_)))) && !http_body::Body::is_end_stream(&this.body));
+        // The last piece is owed too: HTTP/2 keeps the body until the client's window has taken it.
+        this.owe(matches!(polled, Poll::Ready(Some(Ok(_)))));
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 this.record.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
