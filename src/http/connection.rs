@@ -193,10 +193,9 @@ async fn drive(serving: impl Serving, connection: &Arc<Connection>, waits: &Time
                             serving.as_mut().graceful_shutdown();
                         }
                         last = Some(now + LAST_WORDS);
-                        if serving.as_mut().poll(cx).is_ready() {
-                            return Poll::Ready(());
-                        }
-                        continue;
+                        // The next turn says the last words, and flushes them.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
                 },
             };
