@@ -13,7 +13,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Headers by which a client could pretend to be another; removed unless a trusted proxy sent them.
-pub const CLAIMS: [HeaderName; 6] = [
+pub static CLAIMS: [HeaderName; 6] = [
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
     HeaderName::from_static("x-forwarded-host"),

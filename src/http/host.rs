@@ -26,7 +26,7 @@ pub fn parse(text: &[u8]) -> Result<std::borrow::Cow<'_, str>, &'static str> {
         host[1..end].parse::<Ipv6Addr>().map_err(|_| "the host is not an IPv6 address")?;
         (host, rest)
     } else {
-        text.split_at(text.find(':').unwrap_or(text.len()))
+        text.split_at(text.bytes().position(|byte| byte == b':').unwrap_or(text.len()))
     };
     match port.strip_prefix(':') {
         None if port.is_empty() => {}
@@ -41,20 +41,24 @@ pub fn parse(text: &[u8]) -> Result<std::borrow::Cow<'_, str>, &'static str> {
     if host.is_empty() || host.len() > 253 {
         return Err("the host is empty or too long");
     }
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if !host.starts_with('[') {
-        if !host.bytes().all(fits) {
-            return Err("the host has a character that no host name has");
+    let (mut capitals, mut numeric, mut before) = (false, true, b'.');
+    for byte in host.bytes() {
+        match byte {
+            b'A'..=b'Z' => capitals = true,
+            b'.' if before == b'.' => return Err("the host has an empty label"),
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {}
+            // An address in brackets was read whole.
+            _ if host.starts_with('[') => {}
+            _ => return Err("the host has a character that no host name has"),
         }
-        if host.starts_with('.') || host.contains("..") {
-            return Err("the host has an empty label");
-        }
-        // What looks like an IPv4 address must be one.
-        if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && host.parse::<Ipv4Addr>().is_err() {
-            return Err("the host is not an IPv4 address");
-        }
+        numeric &= matches!(byte, b'0'..=b'9' | b'.');
+        before = byte;
     }
-    Ok(if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() })
+    // What looks like an IPv4 address must be one.
+    if numeric && host.parse::<Ipv4Addr>().is_err() {
+        return Err("the host is not an IPv4 address");
+    }
+    Ok(if capitals { host.to_ascii_lowercase().into() } else { host.into() })
 }
 
 impl Hosts {

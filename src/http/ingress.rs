@@ -28,7 +28,7 @@ pub struct Rules {
 }
 
 /// Headers that concern one connection (RFC 9110 section 7.6.1), besides those that Connection names.
-const HOP_BY_HOP: [HeaderName; 6] = [
+static HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("http2-settings"),
@@ -45,16 +45,12 @@ impl Rules {
     pub fn admit(&self, parts: &mut Parts, peer: &Peer) -> Result<Context, (Problem, RequestId)> {
         let mut id = None;
         let (mut client, mut secure) = (peer.address, peer.secure);
-        if self.trusted.contains(peer.address) || peer.local {
+        let trusted = self.trusted.contains(peer.address) || peer.local;
+        if trusted {
             id = parts.headers.get(&self.id_header).and_then(|value| RequestId::parse(value.as_bytes()));
             let (address, encrypted) = self.trusted.read(peer.address, &parts.headers);
             client = address;
             secure = encrypted.unwrap_or(secure);
-        } else {
-            for name in &CLAIMS {
-                parts.headers.remove(name);
-            }
-            parts.headers.remove(&self.id_header);
         }
         let id = id.unwrap_or_default();
         self.check(parts).map_err(|problem| (problem, id))?;
@@ -62,8 +58,30 @@ impl Rules {
         let path = path::normalise(parts.uri.path()).map_err(|what| {
             (Problem::new(StatusCode::BAD_REQUEST, "bad_path", capital(what), "Send a plain path."), id)
         })?;
-        strip(parts);
+        self.strip(parts, trusted);
         Ok(Context { id, client, secure, host, path, mounted: 0, user: None })
+    }
+
+    /// Removes what concerns the connection alone, what a stranger must not claim, and names with an underscore, which
+    /// other servers confuse with a dash.
+    fn strip(&self, parts: &mut Parts, trusted: bool) {
+        let headers = &mut parts.headers;
+        let switches = headers.contains_key(header::CONNECTION) || headers.contains_key(header::UPGRADE);
+        if switches && parts.version != Version::HTTP_2 {
+            strip_connection(headers);
+        }
+        // Nearly every request has none of these: one look at each of its names is cheaper than a search for each of ours.
+        let unwanted = |name: &HeaderName| {
+            HOP_BY_HOP.contains(name)
+                || name.as_str().contains('_')
+                || (!trusted && (CLAIMS.contains(name) || *name == self.id_header))
+        };
+        if headers.keys().any(unwanted) {
+            let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+            for name in names {
+                headers.remove(name);
+            }
+        }
     }
 
     fn check(&self, parts: &Parts) -> Result<(), Problem> {
@@ -157,40 +175,24 @@ impl Rules {
     }
 }
 
-/// Removes what concerns the connection alone, and names with an underscore, which other servers confuse with a dash.
-fn strip(parts: &mut Parts) {
-    let headers = &mut parts.headers;
-    if parts.version != Version::HTTP_2 {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|text| text.split(','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-            .filter(|name| *name != header::UPGRADE && *name != header::CONNECTION)
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        let websocket =
-            headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        if !websocket {
-            headers.remove(header::UPGRADE);
-            headers.remove(header::CONNECTION);
-        }
-    }
-    for name in &HOP_BY_HOP {
+/// Removes what Connection names, and all of an upgrade but to WebSocket.
+fn strip_connection(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .filter(|name| *name != header::UPGRADE && *name != header::CONNECTION)
+        .collect();
+    for name in named {
         headers.remove(name);
     }
-    if headers.keys().any(|name| name.as_str().contains('_')) {
-        drop_underscored(headers);
-    }
-}
-
-fn drop_underscored(headers: &mut HeaderMap) {
-    let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
-    for name in names {
-        headers.remove(name);
+    let websocket =
+        headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !websocket {
+        headers.remove(header::UPGRADE);
+        headers.remove(header::CONNECTION);
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use memchr::memmem;
-
 /// Decodes the percent-encoded path of a request target, once (RFC 3986 section 2.4: never twice), and joins runs of
 /// slashes.
 ///
@@ -15,9 +13,12 @@ pub fn normalise(raw: &str) -> Result<Arc<str>, &'static str> {
     if bytes.first() != Some(&b'/') {
         return Err("the path does not start with a slash");
     }
-    let plain = !bytes.iter().any(|byte| matches!(byte, b'%' | b'\\' | 0..=0x1f | 0x7f))
-        && memmem::find(bytes, b"//").is_none()
-        && memmem::find(bytes, b"/.").is_none();
+    let mut before = 0;
+    let plain = bytes.iter().all(|&byte| {
+        let joined = before == b'/' && matches!(byte, b'/' | b'.');
+        before = byte;
+        !joined && !matches!(byte, b'%' | b'\\' | 0..=0x1f | 0x7f)
+    });
     if plain {
         return Ok(Arc::from(raw));
     }
