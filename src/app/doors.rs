@@ -207,22 +207,27 @@ async fn receive(hall: Hall, role: Role, accepted: Accepted) {
     }
     let _counted = Counted::new(&hall.metrics, role);
     let peer = Peer { address, secure: role == Role::Https, local };
-    match role {
-        Role::Operations => hall.operations.serve(stream, false, peer).await,
-        Role::Http => hall.edge.serve(stream, false, peer).await,
-        Role::Https => match tokio::time::timeout(manners.handshake, handshake(&hall, stream)).await {
-            Ok(Ok(Some((stream, http2)))) => hall.edge.serve(stream, http2, peer).await,
-            Ok(Ok(None)) => {}
+    let serving = match role {
+        Role::Operations => hall.operations.serve(stream, false, peer),
+        Role::Http => hall.edge.serve(stream, false, peer),
+        // In a box, so that an open connection does not keep the room that the handshake took.
+        Role::Https => match tokio::time::timeout(manners.handshake, Box::pin(handshake(&hall, stream))).await {
+            Ok(Ok(Some((stream, http2)))) => hall.edge.serve(stream, http2, peer),
+            Ok(Ok(None)) => return,
             Ok(Err(error)) => {
                 hall.metrics.handshake_failed();
                 tracing::debug!(peer = %address, %error, "TLS handshake failed");
+                return;
             }
             Err(_) => {
                 hall.metrics.handshake_failed();
                 tracing::debug!(peer = %address, "TLS handshake took too long");
+                return;
             }
         },
-    }
+    };
+    drop(manners);
+    serving.await;
 }
 
 /// Counts a connection while it is open.

@@ -10,76 +10,68 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use super::guard::Guard;
+use super::http1::{Http1, Readable};
 use super::registry::{Connection, Peer, Stage};
 use super::streams::{Newborn, Streams};
 use super::watch::Expiry;
 use super::{Edge, Limits, Timeouts};
 use crate::clock;
+use crate::error::BoxError;
 
 /// How long a connection that is being closed may take for its last words, in milliseconds.
 const LAST_WORDS: u64 = 1_000;
+/// After how long without a request HTTP/1.1's buffers are given back, in milliseconds.
+const REST: u64 = 100;
+
+/// What serves one connection to its end.
+pub type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Edge {
     /// Serves one connection to its end, as HTTP/2 or HTTP/1.1.
-    pub async fn serve<T>(&self, io: T, http2: bool, peer: Peer)
+    ///
+    /// No async function: it would keep room for every place where the connection's state is on its way into hyper,
+    /// which was most of the memory of an open connection.
+    pub fn serve<T>(&self, io: T, http2: bool, peer: Peer) -> Serving
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
     {
         let served = self.served();
         let (limits, waits) = (served.config.limits, served.config.timeouts);
-        drop(served);
         let (id, connection) = self.registry().insert(peer);
-        let _entry = Entry { edge: self, id };
+        let entry = Entry { edge: self.clone(), id };
         let guard = Guard::new(io, http2, limits, connection.clone());
-        let edge = self.clone();
-        let shared = connection.clone();
+        let (edge, shared) = (self.clone(), connection.clone());
         let service = service_fn(move |request| {
             let answer = edge.clone().respond(request, shared.clone());
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let io = TokioIo::new(guard);
         if http2 {
             let newborn = Newborn::default();
-            let serving = http2_builder(&limits, newborn.clone()).serve_connection(io, service);
-            drive(serving, &connection, &waits, Some(Streams::new(newborn))).await;
+            let serving = http2_builder(&limits, newborn.clone()).serve_connection(TokioIo::new(guard), service);
+            Box::pin(drive(Box::pin(serving), connection, waits, Some(Streams::new(newborn)), entry))
         } else {
-            let serving = http1_builder(&limits).serve_connection(io, service).with_upgrades();
-            drive(serving, &connection, &waits, None).await;
+            let serving = Http1::new(guard, service, limits);
+            Box::pin(drive(Box::pin(serving), connection, waits, None, entry))
         }
     }
 }
 
 /// Takes the connection out of the registry, however it ends.
-struct Entry<'a> {
-    edge: &'a Edge,
+struct Entry {
+    edge: Edge,
     id: u64,
 }
 
-impl Drop for Entry<'_> {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.edge.registry().remove(self.id);
     }
-}
-
-fn http1_builder(limits: &Limits) -> hyper::server::conn::http1::Builder {
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder
-        .keep_alive(true)
-        .half_close(false)
-        .header_read_timeout(None)
-        // The gate answers first; hyper's own limits stand a little behind it. This one bounds what is written ahead too.
-        .max_buf_size(limits.header_bytes.max(8_192) + 8_192);
-    // Up to its own limit of 100, hyper reads headers without an allocation.
-    if limits.header_count > 100 {
-        builder.max_headers(limits.header_count + 1);
-    }
-    builder
 }
 
 fn http2_builder(limits: &Limits, newborn: Newborn) -> hyper::server::conn::http2::Builder<Newborn> {
@@ -99,30 +91,26 @@ fn http2_builder(limits: &Limits, newborn: Newborn) -> hyper::server::conn::http
 }
 
 /// A connection of hyper's, of either protocol.
-trait Serving: Future {
+pub trait Protocol: Future {
+    /// Says the last words, and takes no new requests.
     fn graceful_shutdown(self: Pin<&mut Self>);
-}
 
-impl<I, S> Serving for hyper::server::conn::http1::UpgradeableConnection<I, S>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    S: hyper::service::HttpService<hyper::body::Incoming>,
-    S::Error: Into<crate::error::BoxError>,
-    S::ResBody: 'static,
-    <S::ResBody as http_body::Body>::Error: Into<crate::error::BoxError>,
-{
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        hyper::server::conn::http1::UpgradeableConnection::graceful_shutdown(self);
+    /// Gives back what only a busy connection needs. To be called while nothing is going on.
+    fn rest(self: Pin<&mut Self>) {}
+
+    /// Whether [`Self::rest`] was called, and nothing has come since.
+    fn is_resting(&self) -> bool {
+        false
     }
 }
 
-impl<I, S> Serving for hyper::server::conn::http2::Connection<I, S, Newborn>
+impl<I, S> Protocol for hyper::server::conn::http2::Connection<I, S, Newborn>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: hyper::service::HttpService<hyper::body::Incoming>,
-    S::Error: Into<crate::error::BoxError>,
+    S: HttpService<hyper::body::Incoming>,
+    S::Error: Into<BoxError>,
     S::ResBody: 'static,
-    <S::ResBody as http_body::Body>::Error: Into<crate::error::BoxError>,
+    <S::ResBody as http_body::Body>::Error: Into<BoxError>,
     Newborn: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
 {
     fn graceful_shutdown(self: Pin<&mut Self>) {
@@ -131,11 +119,17 @@ where
 }
 
 /// Runs `serving` until it ends, a deadline passes, or a stop closes it.
-async fn drive(serving: impl Serving, connection: &Arc<Connection>, waits: &Timeouts, mut streams: Option<Streams>) {
+async fn drive(
+    mut serving: Pin<Box<impl Protocol>>,
+    connection: Arc<Connection>,
+    waits: Timeouts,
+    mut streams: Option<Streams>,
+    _entry: Entry,
+) {
     let http2 = streams.is_some();
     let watch = &connection.watch;
+    let waits = &waits;
     watch.reads_on(http2);
-    let mut serving = pin!(serving);
     let mut armed = 0;
     let mut timer = pin!(sleep_until(Instant::now()));
     let mut told = false;
@@ -185,7 +179,18 @@ async fn drive(serving: impl Serving, connection: &Arc<Connection>, waits: &Time
                 }
                 Some(at) => at,
                 None => match watch.due(now, waits) {
-                    Ok(at) => at,
+                    Ok(at) => match watch.quiet_since().map(|since| since + REST) {
+                        Some(rest) if !http2 && !serving.is_resting() => {
+                            if rest <= now {
+                                serving.as_mut().rest();
+                                // Asks to be told when there is something to read.
+                                cx.waker().wake_by_ref();
+                                return Poll::Pending;
+                            }
+                            at.min(rest)
+                        }
+                        _ => at,
+                    },
                     Err(Expiry::SlowRead) => return Poll::Ready(()),
                     Err(why) => {
                         watch.end_with(why);

@@ -9,12 +9,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Limits;
 use super::frames::Frames;
 use super::gate::{Gate, Refusal};
+use super::http1::Readable;
 use super::registry::Connection;
 use super::watch::{Expiry, Watch};
 use crate::clock;
@@ -42,6 +44,8 @@ pub struct Guard<T> {
     /// How many requests had begun when all that hyper had to say was last written. hyper looks for more input before
     /// it writes its last answer, and ours must not overtake that one.
     flushed: u64,
+    /// What hyper had read and not begun with when it was last put to rest.
+    unread: Bytes,
 }
 
 enum Protocol {
@@ -63,7 +67,14 @@ impl<T> Guard<T> {
             out: Vec::new(),
             handed_over: false,
             flushed: 0,
+            unread: Bytes::new(),
         }
+    }
+
+    /// Takes back what was read and not begun with; it is given again with the next read.
+    pub fn unread(&mut self, bytes: &[u8]) {
+        // A copy: an empty piece of hyper's buffer would keep all of it.
+        self.unread = Bytes::copy_from_slice(bytes);
     }
 
     /// Looks at what came in; cuts off what must not be seen.
@@ -92,6 +103,13 @@ impl<T> Guard<T> {
             }
         }
         Ok(())
+    }
+}
+
+impl<T: Readable> Guard<T> {
+    /// Whether there may be something to read.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io.poll_readable(cx)
     }
 }
 
@@ -213,6 +231,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<T> {
                 return this.poll_answer(cx);
             }
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if !this.unread.is_empty() {
+            buf.put_slice(&this.unread.split_to(this.unread.len().min(buf.remaining())));
+            return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;

@@ -17,6 +17,7 @@ mod gate;
 mod guard;
 mod handler;
 mod host;
+mod http1;
 mod incoming;
 mod ingress;
 mod path;

@@ -174,6 +174,16 @@ impl Watch {
         self.is_idle() && !self.blocked.load(Relaxed)
     }
 
+    /// Since when nothing at all goes on.
+    pub fn quiet_since(&self) -> Option<u64> {
+        let quiet = self.is_quiet()
+            && self.head_since.load(Relaxed) == 0
+            && self.lingering.load(Relaxed) == 0
+            && self.ending().is_none()
+            && !self.is_upgraded();
+        quiet.then(|| self.idle_since.load(Relaxed))
+    }
+
     /// Notes that a write had to wait for the client.
     pub fn write_waits(&self) {
         self.blocked.store(true, Relaxed);

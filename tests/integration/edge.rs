@@ -396,3 +396,49 @@ fn ready_html_is_served_as_documentation() {
     assert_eq!((lost.status, lost.text().as_str()), (404, "lost"));
     assert_eq!(client.get("/docs").header("location"), Some("/docs/"));
 }
+
+#[test]
+fn a_connection_that_rested_takes_up_where_it_was() {
+    let beacon = Beacon::with("http.timeouts.header = \"1s\"");
+    // Longer than a connection waits before it gives its buffers back.
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(400));
+    for mut client in [beacon.plain(), beacon.secure()] {
+        pause();
+        for _ in 0..3 {
+            assert_eq!(client.get("/small.txt").text(), "0123456789");
+            pause();
+        }
+        // An empty line before a request line belongs to no request (RFC 9112 section 2.2), and rests with it.
+        client.send("\r\n");
+        pause();
+        assert_eq!(client.get("/small.txt").status, 200);
+        client.send("GET /small.txt HTTP/1.1\r\nHost: loc");
+        pause();
+        client.send("alhost\r\n\r\nGET /small.txt HTTP/1.1\r\n");
+        assert_eq!(client.answer().unwrap().status, 200);
+        pause();
+        client.send("Host: localhost\r\n\r\n");
+        assert_eq!(client.answer().unwrap().status, 200, "a head that stops for a while");
+        client.send("GET /small.txt HTTP/1.1\r\n");
+        assert_eq!(client.answer().unwrap().status, 408, "a head that stops for good");
+    }
+    beacon.is_unharmed();
+}
+
+#[test]
+fn connections_that_rest_take_little_memory() {
+    let beacon = Beacon::with("listen.max_connections_per_client = 0");
+    let open = || {
+        let mut client = beacon.secure();
+        assert_eq!(client.get("/small.txt").status, 200);
+        client
+    };
+    let mut clients: Vec<_> = (0..50).map(|_| open()).collect();
+    let before = beacon.memory();
+    clients.extend((0..300).map(|_| open()));
+    let each = (beacon.memory() - before) * 1_024 / 300;
+    assert!(each < 20 << 10, "{each} bytes for each connection; with its buffers it takes about 27,000");
+    for client in &mut clients {
+        assert_eq!(client.get("/small.txt").status, 200);
+    }
+}
