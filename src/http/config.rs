@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::duration;
@@ -174,10 +175,10 @@ impl Default for Compression {
 impl Default for SecurityHeaders {
     fn default() -> Self {
         Self {
-            content_type_options: "nosniff".into(),
-            frame_options: "SAMEORIGIN".into(),
-            referrer_policy: "strict-origin-when-cross-origin".into(),
-            cross_origin_opener_policy: "same-origin".into(),
+            content_type_options: USUAL[0].into(),
+            frame_options: USUAL[1].into(),
+            referrer_policy: USUAL[2].into(),
+            cross_origin_opener_policy: USUAL[3].into(),
             permissions_policy: String::new(),
             content_security_policy: String::new(),
         }
@@ -221,7 +222,7 @@ impl Config {
                 faults.push(Fault::new(key, "a deadline of zero refuses everything", "Use at least \"1s\"."));
             }
         }
-        if http::HeaderName::try_from(self.request_id_header.as_str()).is_err() {
+        if HeaderName::try_from(self.request_id_header.as_str()).is_err() {
             faults.push(Fault::new(
                 "request_id_header",
                 format!("\"{}\" is not a header name", self.request_id_header),
@@ -229,7 +230,7 @@ impl Config {
             ));
         }
         for (name, value) in self.headers.list() {
-            if http::HeaderValue::try_from(value).is_err() {
+            if HeaderValue::try_from(value).is_err() {
                 faults.push(Fault::new(
                     format!("headers.{}", name.replace('-', "_")),
                     "has a character that a header cannot carry",
@@ -241,7 +242,22 @@ impl Config {
     }
 }
 
+/// The defaults of [`SecurityHeaders`].
+const USUAL: [&str; 4] = ["nosniff", "SAMEORIGIN", "strict-origin-when-cross-origin", "same-origin"];
+
 impl SecurityHeaders {
+    /// The headers that are sent. The usual values are static: a count of references for each, which all cores change at
+    /// every response, costs more than the header.
+    pub fn values(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        self.list().into_iter().filter(|(_, value)| !value.is_empty()).filter_map(|(name, value)| {
+            let value = match USUAL.iter().find(|usual| **usual == value) {
+                Some(usual) => HeaderValue::from_static(usual),
+                None => HeaderValue::try_from(value).ok()?,
+            };
+            Some((HeaderName::from_static(name), value))
+        })
+    }
+
     /// The headers by name, those left out as well.
     #[must_use]
     pub fn list(&self) -> [(&'static str, &str); 6] {

@@ -20,8 +20,9 @@ use super::ingress::Rules;
 use super::rate::Limiter;
 use super::record::{Record, Tracked};
 use super::registry::{Connection, Registry};
-use super::router::{Found, Mount, Router};
-use super::{Body, Config, Context, Handler, Problem, Reply, Request, RequestBody, Response, User};
+use super::router::{Found, Mount, Place, Router};
+use super::{Body, Config, Context, Handler, Later, Problem, Reply, Request, RequestBody, Response, User};
+use crate::id::RequestId;
 use crate::telemetry::{AccessLog, MountMetrics};
 
 /// Where an ACME authority looks for the answer to its challenge (RFC 8555 section 8.3).
@@ -67,13 +68,7 @@ impl Served {
     /// What is served: `config` says how, `rules` and `router` what and to whom.
     #[must_use]
     pub fn new(config: Config, rules: Rules, router: Router, unrouted: MountMetrics) -> Self {
-        let headers = config
-            .headers
-            .list()
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?)))
-            .collect();
+        let headers = config.headers.values().collect();
         let hsts = (!config.hsts.is_zero()).then(|| {
             let subdomains = if config.hsts_subdomains { "; includeSubDomains" } else { "" };
             HeaderValue::try_from(format!("max-age={}{subdomains}", config.hsts.as_secs())).ok()
@@ -123,12 +118,11 @@ impl Edge {
         connection: Arc<Connection>,
     ) -> http::Response<Tracked> {
         let received = Instant::now();
-        let served = self.served();
         connection.watch.begin();
         let (mut parts, body) = request.into_parts();
         let upgrade = parts.extensions.get::<hyper::upgrade::OnUpgrade>().is_some();
-        let mut record = Box::new(Record::new(served.clone(), connection.clone(), &parts, received, SystemTime::now()));
-        let admitted = served.rules.admit(&mut parts, &connection.peer);
+        let mut record = Box::new(Record::new(self.served(), connection.clone(), &parts, received, SystemTime::now()));
+        let admitted = record.served().rules.admit(&mut parts, &connection.peer);
         let (mut context, refused) = match admitted {
             Ok(context) => (context, None),
             Err((problem, id)) => {
@@ -138,51 +132,53 @@ impl Edge {
             }
         };
         record.note(&context);
-        let accepts = AcceptEncoding::of(&parts.headers);
-        let draining = connection.is_draining();
-        let (secure, id) = (context.secure, context.id);
-        let mut mount: Option<Arc<Mount>> = None;
-        let response = match refused {
-            Some(problem) => problem.response(&parts.headers, &id),
-            None => match served.route(&mut context, &parts) {
-                Err(response) => response,
-                Ok(found) => {
-                    record.mounted(&found);
-                    mount = Some(found.clone());
-                    let body = match served.limit(&found, &parts, body) {
-                        Ok(body) => body,
-                        Err(problem) => {
-                            let response = problem.response(&parts.headers, &id);
-                            return served.finish(response, record, &Finish { mount, accepts, draining, secure, id });
-                        }
-                    };
-                    let html = Problem::wants_html(&parts.headers);
-                    let request = Request { parts, body, context };
-                    call(&*found.handler, request, served.config.timeouts.handler)
-                        .await
-                        .unwrap_or_else(|problem| problem.response_as(html, &id))
-                }
-            },
+        let finish = Finish {
+            accepts: AcceptEncoding::of(&parts.headers),
+            draining: connection.is_draining(),
+            secure: context.secure,
+            id: context.id,
         };
+        let found = match refused {
+            Some(problem) => Err(problem.response(&parts.headers, &finish.id)),
+            None => record.served().route(&mut context, &parts),
+        };
+        let place = match found {
+            Ok(place) => place,
+            Err(response) => return finish.apply(response, record),
+        };
+        record.mounted(place);
+        let served = record.served();
+        let mount = served.router.mount(place);
+        let body = match served.limit(mount, &parts, body) {
+            Ok(body) => body,
+            Err(problem) => return finish.apply(problem.response(&parts.headers, &finish.id), record),
+        };
+        let html = Problem::wants_html(&parts.headers);
+        // Called here and not in a future of its own: what waits has no room for the request.
+        let response = match call(&*mount.handler, Request { parts, body, context }) {
+            Ok(Reply::Now(response)) => Ok(response),
+            Ok(Reply::Later(future)) => wait(future, served.config.timeouts.handler, finish.id).await,
+            Err(problem) => Err(problem),
+        };
+        let response = response.unwrap_or_else(|problem| problem.response_as(html, &finish.id));
         if upgrade && response.status() == StatusCode::SWITCHING_PROTOCOLS {
             connection.watch.upgrade();
         }
-        served.finish(response, record, &Finish { mount, accepts, draining, secure, id })
+        finish.apply(response, record)
     }
 }
 
 /// What is known of the request when its response is finished.
 struct Finish {
-    mount: Option<Arc<Mount>>,
     accepts: AcceptEncoding,
     draining: bool,
     secure: bool,
-    id: crate::id::RequestId,
+    id: RequestId,
 }
 
 impl Served {
     /// Finds the mount, unless something else answers first.
-    fn route(&self, context: &mut Context, parts: &http::request::Parts) -> Result<Arc<Mount>, Response> {
+    fn route(&self, context: &mut Context, parts: &http::request::Parts) -> Result<Place, Response> {
         if let Some(answer) = self.challenge(context, parts) {
             return Err(answer);
         }
@@ -207,16 +203,16 @@ impl Served {
         if let Some(limiter) = &self.limiter {
             limiter.take(context.client).map_err(too_many)?;
         }
-        let (mount, taken) = match self.router.find(&context.host, &context.path) {
-            Found::Mount(mount, taken) => (mount.clone(), taken),
+        let (place, taken) = match self.router.find(&context.host, &context.path) {
+            Found::Mount(place, taken) => (place, taken),
             Found::Slash => return Err(redirect_to_slash(parts)),
             Found::Nothing => return Err(Problem::not_found().response(&parts.headers, &context.id)),
         };
-        if let Some(limiter) = &mount.limiter {
+        if let Some(limiter) = &self.router.mount(place).limiter {
             limiter.take(context.client).map_err(too_many)?;
         }
         context.mounted = taken;
-        Ok(mount)
+        Ok(place)
     }
 
     fn challenge(&self, context: &Context, parts: &http::request::Parts) -> Option<Response> {
@@ -245,32 +241,36 @@ impl Served {
         }
         Ok(RequestBody::limited(Limited::new(body, most, &self.config.timeouts)))
     }
+}
 
+impl Finish {
     /// Adds what every response has, and compresses.
-    fn finish(&self, mut response: Response, mut record: Box<Record>, finish: &Finish) -> http::Response<Tracked> {
+    fn apply(&self, mut response: Response, mut record: Box<Record>) -> http::Response<Tracked> {
+        let served = record.served();
         let headers = response.headers_mut();
-        if let Some(mount) = &finish.mount {
+        headers.reserve(served.headers.len() + 2);
+        if let Some(mount) = record.mount() {
             for (name, value) in &mount.headers {
                 headers.insert(name.clone(), value.clone());
             }
         }
-        for (name, value) in &self.headers {
+        for (name, value) in &served.headers {
             headers.entry(name).or_insert_with(|| value.clone());
         }
-        if finish.secure
-            && let Some(value) = &self.hsts
+        if self.secure
+            && let Some(value) = &served.hsts
         {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
         }
-        if let Ok(mut value) = HeaderValue::from_str(finish.id.as_str()) {
+        if let Ok(mut value) = HeaderValue::from_str(self.id.as_str()) {
             // Never the same again: it would only push others out of HTTP/2's table of headers.
             value.set_sensitive(true);
-            headers.insert(self.rules.id_header.clone(), value);
+            headers.insert(served.rules.id_header.clone(), value);
         }
-        if finish.draining && record.version() != Version::HTTP_2 {
+        if self.draining && record.version() != Version::HTTP_2 {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let mut response = self.compressor.apply(response, finish.accepts, record.is_head());
+        let mut response = served.compressor.apply(response, self.accepts, record.is_head());
         let user = response.extensions_mut().remove::<User>();
         record.answered(response.status(), user);
         if record.is_head() {
@@ -293,30 +293,33 @@ fn drop_body(response: &mut Response) {
     }
 }
 
-/// Calls a handler; a panic or a deadline passed becomes a problem.
-async fn call(handler: &dyn Handler, request: Request, most: std::time::Duration) -> Result<Response, Problem> {
+/// Calls a handler; a panic becomes a problem.
+fn call(handler: &dyn Handler, request: Request) -> Result<Reply<'_>, Problem> {
     let id = request.context.id;
-    let failed = |_| {
-        tracing::error!(request_id = %id, "a handler panicked; the request was answered with status 500");
-        Problem::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal_error",
-            "Something went wrong on the server.",
-            "Try again. If it goes on, tell the operator the request's identifier.",
-        )
-    };
-    match std::panic::catch_unwind(AssertUnwindSafe(|| handler.handle(request))).map_err(failed)? {
-        Reply::Now(response) => Ok(response),
-        Reply::Later(future) => match tokio::time::timeout(most, AssertUnwindSafe(future).catch_unwind()).await {
-            Ok(result) => result.map_err(failed),
-            Err(_) => Err(Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "handler_timeout",
-                "The server took too long to answer.",
-                "Try again later.",
-            )),
-        },
+    std::panic::catch_unwind(AssertUnwindSafe(|| handler.handle(request))).map_err(|_| panicked(id))
+}
+
+/// Waits for a handler's response; a panic or a deadline passed becomes a problem.
+async fn wait(future: Later<'_>, most: std::time::Duration, id: RequestId) -> Result<Response, Problem> {
+    match tokio::time::timeout(most, AssertUnwindSafe(future).catch_unwind()).await {
+        Ok(result) => result.map_err(|_| panicked(id)),
+        Err(_) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "handler_timeout",
+            "The server took too long to answer.",
+            "Try again later.",
+        )),
     }
+}
+
+fn panicked(id: RequestId) -> Problem {
+    tracing::error!(request_id = %id, "a handler panicked; the request was answered with status 500");
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "Something went wrong on the server.",
+        "Try again. If it goes on, tell the operator the request's identifier.",
+    )
 }
 
 fn redirect(to: String) -> Response {

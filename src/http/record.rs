@@ -14,7 +14,7 @@ use http_body::{Frame, SizeHint};
 
 use super::edge::Served;
 use super::registry::Connection;
-use super::router::Mount;
+use super::router::{Mount, Place};
 use super::{Body, Context, User};
 use crate::error::BoxError;
 use crate::id::RequestId;
@@ -30,7 +30,7 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 pub(super) struct Record {
     served: Arc<Served>,
     connection: Arc<Connection>,
-    mount: Option<Arc<Mount>>,
+    mount: Option<Place>,
     received: Instant,
     time: SystemTime,
     method: Method,
@@ -86,9 +86,19 @@ impl Record {
         self.secure = context.secure;
     }
 
-    pub(super) fn mounted(&mut self, mount: &Arc<Mount>) {
-        mount.metrics.started();
-        self.mount = Some(mount.clone());
+    pub(super) fn mounted(&mut self, place: Place) {
+        self.served.router.mount(place).metrics.started();
+        self.mount = Some(place);
+    }
+
+    /// What was served when the request came.
+    pub(super) fn served(&self) -> &Arc<Served> {
+        &self.served
+    }
+
+    /// The mount that answers, if one does.
+    pub(super) fn mount(&self) -> Option<&Mount> {
+        self.mount.map(|place| self.served.router.mount(place))
     }
 
     pub(super) fn answered(&mut self, status: StatusCode, user: Option<User>) {
@@ -111,7 +121,7 @@ impl Drop for Record {
         let (bytes, complete) = (self.bytes, self.complete);
         let duration = self.received.elapsed();
         let status = self.status.as_u16();
-        let mount = if let Some(mount) = &self.mount {
+        let mount = if let Some(mount) = self.mount() {
             mount.metrics.ended(status, duration, bytes);
             &*mount.name
         } else {

@@ -28,6 +28,7 @@ pub struct Mount {
 /// All mounts.
 #[derive(Default)]
 pub struct Router {
+    mounts: Vec<Mount>,
     exact: HashMap<Arc<str>, Prefixes>,
     /// By the parent of a wildcard.
     parents: HashMap<Arc<str>, Prefixes>,
@@ -36,12 +37,18 @@ pub struct Router {
 
 /// Mounts of one host, longest prefix first; a prefix has no final slash, the root is "".
 #[derive(Default)]
-struct Prefixes(Vec<(Box<str>, Arc<Mount>)>);
+struct Prefixes(Vec<(Box<str>, Place)>);
+
+/// A mount's place in its router. Requests keep this and not the mount itself: a count of references that all cores
+/// change at every request costs more than the look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(usize);
 
 /// Where a request goes.
-pub enum Found<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
     /// To this mount, whose prefix takes so many bytes of the path.
-    Mount(&'a Arc<Mount>, usize),
+    Mount(Place, usize),
     /// To the mount's own address with a final slash.
     Slash,
     /// Nowhere.
@@ -62,9 +69,10 @@ impl Router {
         };
         let prefix = path.trim_end_matches('/');
         if let Some((_, other)) = prefixes.0.iter().find(|(taken, _)| **taken == *prefix) {
-            return Err(other.name.clone());
+            return Err(self.mounts[other.0].name.clone());
         }
-        prefixes.0.push((prefix.into(), Arc::new(mount)));
+        prefixes.0.push((prefix.into(), Place(self.mounts.len())));
+        self.mounts.push(mount);
         prefixes.0.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         Ok(())
     }
@@ -72,7 +80,7 @@ impl Router {
     /// Finds the mount for a host in lower case and a decoded path. A host's own mounts come before those of a
     /// wildcard, those before the ones of every host; within each, the longest prefix wins.
     #[must_use]
-    pub fn find(&self, host: &str, path: &str) -> Found<'_> {
+    pub fn find(&self, host: &str, path: &str) -> Found {
         let own = self.exact.get(host);
         let wild = host.split_once('.').and_then(|(_, parent)| self.parents.get(parent));
         own.into_iter()
@@ -81,11 +89,17 @@ impl Router {
             .find_map(|prefixes| prefixes.find(path))
             .unwrap_or(Found::Nothing)
     }
+
+    /// The mount at a place that this router gave.
+    #[must_use]
+    pub fn mount(&self, place: Place) -> &Mount {
+        &self.mounts[place.0]
+    }
 }
 
 impl Prefixes {
-    fn find(&self, path: &str) -> Option<Found<'_>> {
-        self.0.iter().find_map(|(prefix, mount)| {
+    fn find(&self, path: &str) -> Option<Found> {
+        self.0.iter().find_map(|&(ref prefix, mount)| {
             let rest = path.strip_prefix(&**prefix)?;
             match rest.as_bytes().first() {
                 Some(b'/') => Some(Found::Mount(mount, prefix.len())),
@@ -135,8 +149,9 @@ mod tests {
     }
 
     fn name(host: &str, path: &str) -> String {
-        match router().find(host, path) {
-            Found::Mount(mount, taken) => format!("{}:{taken}", mount.name),
+        let router = router();
+        match router.find(host, path) {
+            Found::Mount(mount, taken) => format!("{}:{taken}", router.mount(mount).name),
             Found::Slash => "slash".into(),
             Found::Nothing => "nothing".into(),
         }

@@ -5,7 +5,7 @@
 //! from Beacon itself, never from a client: their number is bounded.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ const BUCKETS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// Statuses 100 to 599.
 const CODES: usize = 500;
+/// As many threads as count without meeting; 4 KiB each for a mount.
+const SHARDS: usize = 8;
 
 /// Everything that is counted. Clones share it.
 #[derive(Clone)]
@@ -80,12 +82,52 @@ pub struct MountMetrics {
 struct Series {
     /// Escaped for the text format.
     mount: String,
+    /// Each thread counts in one of these, and the page shows their sums: counters that all cores change at every
+    /// request cost more than everything else that is done here.
+    shards: Vec<Shard>,
+}
+
+/// Counters that mostly one core writes, on cache lines of their own.
+#[repr(align(128))]
+struct Shard {
+    /// Requests that began less those that ended, in this shard: one that began in another leaves -1.
     in_flight: AtomicI64,
     requests: [AtomicU64; CODES],
     /// Each bucket alone; the last one is for what lasted longer than every bound.
     buckets: [AtomicU64; BUCKETS.len() + 1],
     micros: AtomicU64,
     bytes: AtomicU64,
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self {
+            in_flight: AtomicI64::new(0),
+            requests: [const { AtomicU64::new(0) }; CODES],
+            buckets: [const { AtomicU64::new(0) }; BUCKETS.len() + 1],
+            micros: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Series {
+    /// The calling thread's shard.
+    fn shard(&self) -> &Shard {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static PLACE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        }
+        &self.shards[PLACE.with(|place| *place)]
+    }
+
+    fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards.iter().map(|shard| read(counter(shard))).sum()
+    }
+
+    fn in_flight(&self) -> i64 {
+        self.shards.iter().map(|shard| shard.in_flight.load(Ordering::Relaxed)).sum::<i64>().max(0)
+    }
 }
 
 impl Metrics {
@@ -120,14 +162,7 @@ impl Metrics {
             return mount.clone();
         }
         let mount = MountMetrics {
-            series: Arc::new(Series {
-                mount: name,
-                in_flight: AtomicI64::new(0),
-                requests: [const { AtomicU64::new(0) }; CODES],
-                buckets: [const { AtomicU64::new(0) }; BUCKETS.len() + 1],
-                micros: AtomicU64::new(0),
-                bytes: AtomicU64::new(0),
-            }),
+            series: Arc::new(Series { mount: name, shards: std::iter::repeat_with(Shard::new).take(SHARDS).collect() }),
         };
         mounts.push(mount.clone());
         mount
@@ -200,19 +235,19 @@ impl Default for Metrics {
 impl MountMetrics {
     /// A request has begun.
     pub fn started(&self) {
-        self.series.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.series.shard().in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request that was [`started`](Self::started) has ended. Statuses outside of 100 to 599 count as 500.
     pub fn ended(&self, status: u16, duration: Duration, bytes: u64) {
-        let series = &*self.series;
-        series.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let shard = self.series.shard();
+        shard.in_flight.fetch_sub(1, Ordering::Relaxed);
         let code = usize::from(status).checked_sub(100).filter(|code| *code < CODES).unwrap_or(400);
-        add(&series.requests[code], 1);
+        add(&shard.requests[code], 1);
         let seconds = duration.as_secs_f64();
-        add(&series.buckets[BUCKETS.partition_point(|bound| *bound < seconds)], 1);
-        add(&series.micros, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-        add(&series.bytes, bytes);
+        add(&shard.buckets[BUCKETS.partition_point(|bound| *bound < seconds)], 1);
+        add(&shard.micros, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+        add(&shard.bytes, bytes);
     }
 }
 
@@ -222,8 +257,8 @@ impl Collector for Traffic {
         let mut family =
             out.encode_descriptor("http_requests", "Requests that have ended.", None, MetricType::Counter)?;
         for MountMetrics { series } in &mounts {
-            for (index, count) in series.requests.iter().enumerate() {
-                let count = read(count);
+            for index in 0..CODES {
+                let count = series.sum(|shard| &shard.requests[index]);
                 if count > 0 {
                     let status = (index + 100).to_string();
                     family
@@ -241,10 +276,11 @@ impl Collector for Traffic {
         for MountMetrics { series } in &mounts {
             // The count is the sum of the very buckets that are shown, so that they always agree.
             let bounds = BUCKETS.iter().copied().chain([f64::MAX]);
-            let buckets: Vec<(f64, u64)> = bounds.zip(series.buckets.iter().map(read)).collect();
+            let buckets: Vec<(f64, u64)> =
+                bounds.enumerate().map(|(at, bound)| (bound, series.sum(|shard| &shard.buckets[at]))).collect();
             let count = buckets.iter().map(|(_, count)| count).sum();
             family.encode_family(&[("mount", series.mount.as_str())])?.encode_histogram::<NoLabelSet>(
-                read(&series.micros) as f64 / 1e6,
+                series.sum(|shard| &shard.micros) as f64 / 1e6,
                 count,
                 &buckets,
                 None,
@@ -255,14 +291,12 @@ impl Collector for Traffic {
         for MountMetrics { series } in &mounts {
             family
                 .encode_family(&[("mount", series.mount.as_str())])?
-                .encode_counter::<NoLabelSet, _, u64>(&read(&series.bytes), None)?;
+                .encode_counter::<NoLabelSet, _, u64>(&series.sum(|shard| &shard.bytes), None)?;
         }
         let mut family =
             out.encode_descriptor("http_requests_in_flight", "Requests being answered.", None, MetricType::Gauge)?;
         for MountMetrics { series } in &mounts {
-            family
-                .encode_family(&[("mount", series.mount.as_str())])?
-                .encode_gauge(&series.in_flight.load(Ordering::Relaxed))?;
+            family.encode_family(&[("mount", series.mount.as_str())])?.encode_gauge(&series.in_flight())?;
         }
         self.encode_connections(&mut out)
     }
