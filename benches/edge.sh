@@ -6,17 +6,18 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-Usage: benches/edge.sh [--quick] [--rounds N] [--seconds N] [--only beacon|nginx] [--binary FILE]
+Usage: benches/edge.sh [--quick] [--rounds N] [--seconds N] [--only beacon|nginx] [--binary FILE] [--bare]
 
   --quick         one round of two seconds a row
   --rounds N      how often each row is measured, in turns (default 3)
   --seconds N     how long each measurement lasts (default 5)
   --only NAME     measure one of the two
   --binary FILE   measure this binary in place of a release build
+  --bare          neither sends security headers; otherwise both send Beacon's
 TEXT
 }
 
-rounds=3 seconds=5 only="" binary=""
+rounds=3 seconds=5 only="" binary="" bare=""
 while (($#)); do
     case $1 in
     --quick) rounds=1 seconds=2 ;;
@@ -24,6 +25,7 @@ while (($#)); do
     --seconds) seconds=${2:?--seconds needs a number} && shift ;;
     --only) only=${2:?--only needs beacon or nginx} && shift ;;
     --binary) binary=$(realpath -- "${2:?--binary needs a file}") && shift ;;
+    --bare) bare=1 ;;
     -h | --help) usage && exit ;;
     *) usage >&2 && exit 64 ;;
     esac
@@ -88,6 +90,19 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -s
 read -r beacon_port nginx_port operations < <("${helper[@]}" ports 3)
 port=([beacon]=$beacon_port [nginx]=$nginx_port)
 
+# The same answer from both, so that the clients read and decrypt the same number of bytes.
+nginx_headers="add_header Cache-Control no-cache always; add_header X-Request-ID \$request_id always;"
+beacon_headers=""
+if [[ $bare ]]; then
+    beacon_headers=$(printf '%s = ""\n' content_type_options frame_options referrer_policy cross_origin_opener_policy)
+else
+    nginx_headers+="
+        add_header X-Content-Type-Options nosniff always;
+        add_header X-Frame-Options SAMEORIGIN always;
+        add_header Referrer-Policy strict-origin-when-cross-origin always;
+        add_header Cross-Origin-Opener-Policy same-origin always;"
+fi
+
 cat >"$scratch/beacon.toml" <<TOML
 [server]
 state_dir = "$scratch/state"
@@ -109,6 +124,9 @@ level = "warn"
 [log.access]
 output = "$scratch/beacon-access.log"
 format = "combined"
+
+[http.headers]
+$beacon_headers
 
 [mounts.bench]
 path = "/"
@@ -149,6 +167,7 @@ http {
         listen 127.0.0.1:${port[nginx]} ssl http2;
         server_name localhost;
         root $scratch/www;
+        $nginx_headers
     }
 }
 NGINX
