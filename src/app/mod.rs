@@ -5,6 +5,8 @@
 
 mod banner;
 mod build;
+mod control;
+pub mod doctor;
 mod doors;
 mod error;
 mod operations;
@@ -12,7 +14,11 @@ mod redirect;
 mod routes;
 mod run;
 mod state;
+mod status;
 
 pub use build::check;
+pub use control::{ask, place};
 pub use error::Error;
 pub use run::serve;
+pub use state::find as state_dir;
+pub use status::{CertificateStatus, ComponentStatus, ListenerStatus, Phase, Status};

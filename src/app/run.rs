@@ -1,16 +1,18 @@
 //! The life of `beacon serve`: the start from the bottom up, reloads, and the stop in stages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::banner::{self, Places};
 use super::build::{self, Built};
+use super::control::{self, Board, Control, Order, Sight};
 use super::doors::{Doors, Hall, Manners, Role};
-use super::{Error, routes, state};
+use super::{Error, ListenerStatus, routes, state};
 use crate::config::{Config, Loaded, Sources, load};
 use crate::docs::Docs;
 use crate::error::chain;
@@ -56,6 +58,8 @@ struct Running {
     doors: Doors,
     health: Component,
     signals: Signals,
+    /// The control socket, and what comes by it; none if it could not be opened.
+    control: Option<(Control, mpsc::Receiver<Order>)>,
     critical: Critical,
     /// Stops what belongs to the configuration in force, as the rendering of its documentation.
     generation: CancellationToken,
@@ -94,12 +98,14 @@ impl Running {
 
         let hall = Hall {
             edge: Edge::new(served),
-            operations: Edge::new(operations(&config, health, &metrics)),
+            operations: Edge::new(operations(&config, health.clone(), &metrics)),
             tls: tls.clone(),
-            metrics,
+            metrics: metrics.clone(),
             manners: Arc::new(ArcSwap::from_pointee(Manners::new(&config.listen, &config.http.timeouts))),
         };
+        let sight = Sight { edge: hall.edge.clone(), tls: tls.clone(), health };
         let mut running = Self {
+            control: open_control(&path, sight, &metrics),
             hall,
             doors,
             health: component,
@@ -156,6 +162,7 @@ impl Running {
         let state = &self.state;
         let https = self.doors.addresses(Role::Https);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), state = %state.display(), "ready");
+        self.show_listeners();
         systemd::notify_ready(&self.status());
         if self.config.mounts.is_empty() && !systemd::under_systemd() {
             banner::show(&Places {
@@ -165,6 +172,19 @@ impl Running {
                 state,
             });
         }
+    }
+
+    fn board(&self) -> Option<&Board> {
+        self.control.as_ref().map(|(control, _)| &*control.board)
+    }
+
+    fn show_listeners(&self) {
+        let Some(board) = self.board() else { return };
+        let roles = [("https", Role::Https), ("http", Role::Http), ("operations", Role::Operations)];
+        let list = roles.into_iter().flat_map(|(name, role)| {
+            self.doors.addresses(role).into_iter().map(|address| ListenerStatus { role: name.to_owned(), address })
+        });
+        board.listens(list.collect());
     }
 
     fn status(&self) -> String {
@@ -178,6 +198,11 @@ impl Running {
         loop {
             let signal = tokio::select! {
                 signal = self.signals.next() => signal,
+                Some(Order::Reload(answer)) = next_order(&mut self.control) => {
+                    // Who asked may have gone; the reload counts all the same.
+                    let _ = answer.send(self.reload());
+                    continue;
+                }
                 ended = self.critical.ended() => {
                     tracing::error!(error = %ended, "stopping");
                     return Some(ended);
@@ -188,23 +213,26 @@ impl Running {
                     tracing::info!("stopping; a second signal hurries");
                     return None;
                 }
-                Signal::Reload => self.reload(),
+                Signal::Reload => drop(self.reload()),
             }
         }
     }
 
-    /// Loads the configuration again and swaps it in; one that cannot be used whole changes nothing.
-    fn reload(&mut self) {
+    /// Loads the configuration again and swaps it in; one that cannot be used whole changes nothing, and why is given.
+    fn reload(&mut self) -> Result<(), String> {
         systemd::notify_reloading();
         self.access.reopen();
-        match self.try_reload() {
+        let result = self.try_reload().map_err(|error| chain(&error).to_string());
+        match &result {
             Ok(()) => tracing::info!("configuration reloaded"),
-            Err(error) => tracing::error!(
-                error = %chain(&error),
-                "the new configuration is refused; the old one stays in force"
-            ),
+            Err(error) => tracing::error!(error, "the new configuration is refused; the old one stays in force"),
         }
+        if let Some(board) = self.board() {
+            board.reloaded(result.clone().err());
+        }
+        self.show_listeners();
         systemd::notify_ready(&self.status());
+        result
     }
 
     fn try_reload(&mut self) -> Result<(), Error> {
@@ -259,8 +287,12 @@ impl Running {
     async fn stop(self) {
         systemd::notify_stopping();
         self.health.stopping();
+        if let Some(board) = self.board() {
+            board.stops();
+        }
         let hurry = CancellationToken::new();
-        let Self { mut signals, doors, hall, access, stop, mut critical, config, .. } = self;
+        // The control socket stays open until the end: `beacon status` shows a stop that takes long.
+        let Self { mut signals, doors, hall, access, stop, mut critical, config, control: _control, .. } = self;
         let hurrying = hurry.clone();
         tokio::spawn(async move {
             while signals.next().await != Signal::Stop {}
@@ -294,6 +326,28 @@ impl Running {
         // Waits for the disk, for two seconds at most.
         let _ = tokio::task::spawn_blocking(move || access.flush()).await;
         tracing::info!("stopped");
+    }
+}
+
+/// Opens the control socket. Beacon serves without one too: then only signals reach it.
+fn open_control(state: &Path, sight: Sight, metrics: &Metrics) -> Option<(Control, mpsc::Receiver<Order>)> {
+    let path = control::place(state);
+    Control::open(&path, sight, metrics)
+        .inspect_err(|error| {
+            tracing::warn!(
+                path = %path.display(),
+                %error,
+                "there is no control socket, so `beacon status` and `beacon reload` do not reach this process"
+            );
+        })
+        .ok()
+}
+
+/// The next order from the control socket; never, if there is none.
+async fn next_order(control: &mut Option<(Control, mpsc::Receiver<Order>)>) -> Option<Order> {
+    match control {
+        Some((_, orders)) => orders.recv().await,
+        None => std::future::pending().await,
     }
 }
 

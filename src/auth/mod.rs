@@ -17,3 +17,4 @@ mod users;
 pub use config::{Mode, Wall};
 pub use error::Error;
 pub use gate::Gate;
+pub use mac::Key;

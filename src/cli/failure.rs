@@ -18,6 +18,12 @@ pub(super) enum Failure {
     App(app::Error),
     /// Something in the way of this command, with what to do about it.
     Other(String),
+    /// A service that this command needs does not answer.
+    Unavailable(String),
+    /// What was given is wrong, and nothing was changed.
+    Refused(String),
+    /// Everything was told already.
+    Told(u8),
     /// Standard output cannot be written.
     Output(io::Error),
 }
@@ -44,6 +50,15 @@ impl Failure {
                 output::complain(&text);
                 ExitCode::from(exit::FAILURE)
             }
+            Self::Unavailable(text) => {
+                output::complain(&text);
+                ExitCode::from(exit::UNAVAILABLE)
+            }
+            Self::Refused(text) => {
+                output::complain(&text);
+                ExitCode::from(exit::CONFIG)
+            }
+            Self::Told(code) => ExitCode::from(code),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Self::Output(error) => {
                 output::complain(&format!("cannot write to standard output: {error}"));

@@ -4,15 +4,22 @@
 //! the exit code says of which kind it was (see `failure`). Help, completions and man pages come from the definitions
 //! here.
 
+mod backup;
 mod check;
 mod completions;
 mod config;
+mod doctor;
+mod env;
 mod failure;
+mod handover;
 mod man;
 mod nss;
 mod output;
 mod password;
+mod reload;
+mod restore;
 mod serve;
+mod status;
 mod version;
 mod wall;
 
@@ -79,7 +86,14 @@ struct Global {
 enum Command {
     Serve(serve::Serve),
     Check(check::Check),
+    Reload(reload::Reload),
+    Handover(handover::Handover),
+    Status(status::StatusCommand),
+    Doctor(doctor::Doctor),
     Config(config::ConfigCommand),
+    Env(env::EnvCommand),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     Wall(wall::WallCommand),
     Version(version::Version),
     Completions(completions::Completions),
@@ -117,7 +131,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(command) => command.run(sources),
         Command::Check(command) => command.run(&sources),
+        Command::Reload(command) => command.run(&sources),
+        Command::Handover(command) => command.run(),
+        Command::Status(command) => command.run(&sources),
+        Command::Doctor(command) => command.run(&sources),
         Command::Config(command) => command.run(&sources),
+        Command::Env(command) => command.run(&sources),
+        Command::Backup(command) => command.run(&sources),
+        Command::Restore(command) => command.run(&sources),
         Command::Wall(command) => command.run(),
         Command::Version(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -9,7 +9,7 @@ use super::schema::{Known, Place};
 use super::{Origin, Problem};
 
 /// Names that are no configuration keys: they say where the configuration is.
-pub(super) const LOCATORS: [&str; 2] = ["BEACON_CONFIG", "BEACON_ENV_FILE"];
+pub(super) const LOCATORS: [&str; 3] = ["BEACON_CONFIG", "BEACON_ENV_FILE", "BEACON_SLOT"];
 
 /// Names that other software uses for the same things, and our keys.
 pub(super) const ALIASES: [(&str, &str); 12] = [

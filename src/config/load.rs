@@ -112,6 +112,20 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
     if problems.is_empty() { Ok(Loaded { config, origins, warnings }) } else { Err(Error::Invalid { problems }) }
 }
 
+/// The variables of a `.env` file's text by name, the last of a name; `${NAME}` is looked for in the text alone.
+///
+/// # Errors
+/// Every statement that cannot be read. `place` names the file.
+pub fn env_variables(text: &str, place: &str) -> Result<BTreeMap<String, Option<String>>, Error> {
+    let (variables, faults) = dotenv::parse(text, &|_| None);
+    if faults.is_empty() {
+        return Ok(variables.into_iter().map(|variable| (variable.name, variable.value)).collect());
+    }
+    let problem =
+        |fault: dotenv::Fault| Problem::new(format!("{place} line {}", fault.line), "", fault.problem, fault.fix);
+    Err(Error::Invalid { problems: faults.into_iter().map(problem).collect() })
+}
+
 fn read_env_file<'a>(path: &Path, sources: &Sources, known: &'a Known, warnings: &mut Vec<String>) -> Layer<'a> {
     let mut layer = Layer::new(known);
     let text = match file::text(path) {

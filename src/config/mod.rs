@@ -25,7 +25,7 @@ mod set;
 mod sources;
 
 pub use error::Error;
-pub use load::{Loaded, load};
+pub use load::{Loaded, env_variables, load};
 pub use mount::{Mount, Redirect};
 pub use origin::{Origin, Origins};
 pub use problem::Problem;

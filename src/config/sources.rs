@@ -72,6 +72,12 @@ impl Sources {
         self
     }
 
+    /// The system's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The configuration file.
     pub(super) fn config(&self) -> Named {
         match self.config.clone().or_else(|| self.path_in("BEACON_CONFIG")) {

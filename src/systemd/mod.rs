@@ -6,10 +6,14 @@
 
 mod credentials;
 mod notify;
+mod slot;
 mod sockets;
+mod units;
 
 pub use credentials::credentials_dir;
 pub use notify::{
     notify_ready, notify_reloading, notify_stopping, status, under_systemd, watchdog_interval, watchdog_ping,
 };
+pub use slot::{SLOTS, runtime_dir, slot};
 pub use sockets::inherited_sockets;
+pub use units::{Activity, Unit, systemctl};

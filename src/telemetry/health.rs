@@ -137,6 +137,17 @@ impl Component {
 }
 
 impl State {
+    /// Its name, as in the answers of health checks.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+        }
+    }
+
     fn is_ready(self) -> bool {
         matches!(self, Self::Ok | Self::Degraded)
     }

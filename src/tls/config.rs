@@ -200,6 +200,16 @@ impl Config {
 }
 
 impl Acme {
+    /// The URL of the authority's directory.
+    #[must_use]
+    pub fn directory_url(&self) -> &str {
+        match (self.directory.as_str(), self.staging) {
+            ("letsencrypt", false) => instant_acme::LetsEncrypt::Production.url(),
+            ("letsencrypt", true) => instant_acme::LetsEncrypt::Staging.url(),
+            (url, _) => url,
+        }
+    }
+
     /// The key of the external account binding, decoded; padding may be there or not. None when it is no Base64.
     pub(super) fn eab_key_bytes(&self) -> Option<Vec<u8>> {
         use base64::Engine as _;

@@ -5,6 +5,7 @@
 
 mod acme;
 mod attacks;
+mod control;
 mod edge;
 mod life;
 mod nss;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use instant_acme::{Account, AccountBuilder, AccountCredentials, LetsEncrypt};
+use instant_acme::{Account, AccountBuilder, AccountCredentials};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -41,11 +41,7 @@ impl Store {
         if config.domains.is_empty() {
             return None;
         }
-        let directory = match (config.directory.as_str(), config.staging) {
-            ("letsencrypt", false) => LetsEncrypt::Production.url().into(),
-            ("letsencrypt", true) => LetsEncrypt::Staging.url().into(),
-            (url, _) => String::from(url),
-        };
+        let directory = config.directory_url().to_owned();
         let mut names: Vec<String> = Vec::new();
         for name in config.domains.iter().map(|name| normal(name)) {
             if !names.contains(&name) {
@@ -257,6 +253,7 @@ fn folder_name(directory: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use instant_acme::LetsEncrypt;
 
     fn store(state: &Path, domains: &[&str]) -> Store {
         let config = Acme { domains: domains.iter().map(|name| (*name).into()).collect(), ..Acme::default() };

@@ -1,0 +1,128 @@
+//! The host: folders, disks, the clock.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::Report;
+use crate::config::Config;
+
+/// Below this much free space writing will soon fail, in bytes.
+const LITTLE: u64 = 64 << 20;
+/// Below this much it is time to look, in bytes.
+const SCARCE: u64 = 1 << 30;
+
+/// The state folder holds keys: it is there, and for its owner alone.
+pub(super) fn state_folder(report: &mut Report, path: &Path) {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => report.warn(
+            "state folder",
+            format!("{shown} can be entered by others, and holds private keys"),
+            format!("Run: chmod 700 {shown}"),
+        ),
+        Ok(_) => report.ok("state folder", format!("{shown} is for its owner alone")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            report.ok("state folder", format!("{shown} will be made by the first start"));
+        }
+        Err(error) => report.fail(
+            "state folder",
+            format!("{shown} cannot be looked at: {error}"),
+            "Run this as root, or as the user that Beacon runs as.",
+        ),
+    }
+}
+
+/// The disks that Beacon writes to have room.
+pub(super) fn free_space(report: &mut Report, config: &Config) {
+    let mut folders: Vec<PathBuf> = Vec::new();
+    if let Ok(state) = super::state::find(&config.server.state_dir, |name| std::env::var_os(name)) {
+        folders.push(state);
+    }
+    let access = Path::new(&config.log.access.output);
+    if access.is_absolute() {
+        folders.extend(access.parent().map(Path::to_owned));
+    }
+    for folder in folders {
+        let Some(there) = folder.ancestors().find(|folder| folder.exists()) else { continue };
+        let shown = folder.display();
+        match rustix::fs::statvfs(there) {
+            Ok(disk) => {
+                let free = disk.f_bavail * disk.f_frsize;
+                let text = format!("{} MiB are free for {shown}", free >> 20);
+                if free < LITTLE {
+                    report.fail("disk", text, "Make room: certificates and logs cannot be written soon.");
+                } else if free < SCARCE {
+                    report.warn("disk", text, "Make room, or give the disk more.");
+                } else if disk.f_files > 0 && disk.f_favail == 0 {
+                    report.fail("disk", format!("no inodes are free for {shown}"), "Remove files that nobody needs.");
+                } else {
+                    report.ok("disk", text);
+                }
+            }
+            Err(error) => report.warn("disk", format!("the room for {shown} cannot be told: {error}"), ""),
+        }
+    }
+}
+
+/// The file of variables holds secrets: nobody but root reads it.
+pub(super) fn variables(report: &mut Report, path: &Path) {
+    let shown = path.display();
+    if let Ok(metadata) = fs::metadata(path) {
+        if metadata.permissions().mode() & 0o077 != 0 {
+            report.fail(
+                "variables",
+                format!("{shown} holds secrets, and others can read it"),
+                format!("Run: chmod 600 {shown}, and change the secrets if others use this host."),
+            );
+        } else {
+            report.ok("variables", format!("{shown} is for its owner alone"));
+        }
+    }
+}
+
+/// Certificates and tokens are valid for a span of time: the clock must be right.
+pub(super) fn clock(report: &mut Report) {
+    let asked = Command::new("timedatectl")
+        .args(["show", "--property=NTPSynchronized", "--value"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    match asked.as_ref().map(|output| output.stdout.trim_ascii()) {
+        Ok(b"yes") => report.ok("clock", "it is kept by a time server"),
+        Ok(b"no") => report.warn(
+            "clock",
+            "no time server keeps it",
+            "Install and start one: apt install chrony (or systemd-timesyncd).",
+        ),
+        // No systemd, or none that answers: nothing is known.
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn what_others_can_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("beacon.env");
+        let level = |mode: u32| {
+            fs::write(&file, "A=1").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let mut report = Report::default();
+            variables(&mut report, &file);
+            report.worst()
+        };
+        assert_eq!([level(0o600), level(0o640), level(0o604)], [Level::Ok, Level::Fail, Level::Fail]);
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut report = Report::default();
+        state_folder(&mut report, folder.path());
+        assert_eq!(report.worst(), Level::Warn);
+        state_folder(&mut report, &folder.path().join("none"));
+        assert_eq!(report.0[1].level, Level::Ok);
+    }
+}
