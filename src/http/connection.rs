@@ -44,7 +44,7 @@ impl Edge {
         let served = self.served();
         let (limits, waits) = (served.config.limits, served.config.timeouts);
         let (id, connection) = self.registry().insert(peer);
-        let entry = Entry { edge: self.clone(), id };
+        let entry = Entry { edge: self.clone(), id, connection: connection.clone() };
         let guard = Guard::new(io, http2, limits, connection.clone());
         let (edge, shared) = (self.clone(), connection.clone());
         let service = service_fn(move |request| {
@@ -62,15 +62,19 @@ impl Edge {
     }
 }
 
-/// Takes the connection out of the registry, however it ends.
+/// Takes the connection out of the registry, however it ends, and counts what was refused on it.
 struct Entry {
     edge: Edge,
     id: u64,
+    connection: Arc<Connection>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         self.edge.registry().remove(self.id);
+        if let Some(status) = self.connection.watch.refused() {
+            self.edge.refused(&self.connection, status);
+        }
     }
 }
 
@@ -204,8 +208,9 @@ async fn drive(
                     }
                 },
             };
-            // The timer stays as it is while it would fire early enough: most polls set nothing.
-            if armed > now && armed <= due {
+            // The timer stays as it is while it would fire early enough: most polls set nothing. One that has fired is set
+            // anew even if our clock, which is coarser, has not come so far.
+            if armed > now && armed <= due && !timer.is_elapsed() {
                 return Poll::Pending;
             }
             armed = due;

@@ -23,7 +23,7 @@ use super::registry::{Connection, Registry};
 use super::router::{Found, Mount, Place, Router};
 use super::{Body, Config, Context, Handler, Later, Problem, Reply, Request, RequestBody, Response, User};
 use crate::id::RequestId;
-use crate::telemetry::{AccessLog, MountMetrics};
+use crate::telemetry::{AccessLine, AccessLog, MountMetrics};
 
 /// Where an ACME authority looks for the answer to its challenge (RFC 8555 section 8.3).
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
@@ -109,6 +109,31 @@ impl Edge {
 
     pub(super) fn served(&self) -> Arc<Served> {
         self.0.served.load_full()
+    }
+
+    /// Counts and logs what was refused before it was a request: there is no more of it than its sender and its answer.
+    pub(super) fn refused(&self, connection: &Connection, status: u16) {
+        let served = self.served();
+        served.unrouted.started();
+        served.unrouted.ended(status, std::time::Duration::ZERO, 0);
+        served.access.write(&AccessLine {
+            time: SystemTime::now(),
+            client: connection.peer.address,
+            method: "",
+            host: "",
+            target: "",
+            version: Version::HTTP_11,
+            status,
+            bytes: 0,
+            duration: std::time::Duration::ZERO,
+            request_id: "",
+            user: None,
+            referer: None,
+            user_agent: None,
+            mount: "",
+            secure: connection.peer.secure,
+            complete: true,
+        });
     }
 
     /// Answers one request.

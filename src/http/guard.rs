@@ -222,11 +222,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<T> {
                 this.connection.watch.waker.register(cx.waker());
                 return Poll::Pending;
             }
+            this.connection.watch.refuse(refusal.status);
             this.answer = Some((answer(refusal.status, refusal.code), 0));
             return this.poll_answer(cx);
         }
         if this.connection.watch.ending() == Some(Expiry::Head) {
             if this.may_answer() {
+                this.connection.watch.refuse(StatusCode::REQUEST_TIMEOUT);
                 this.answer = Some((answer(StatusCode::REQUEST_TIMEOUT, "header_timeout"), 0));
                 return this.poll_answer(cx);
             }

@@ -4,9 +4,10 @@
 //! nothing at all bounds an HTTP/2 connection. Here the I/O wrapper and the request's life note what happens in a few
 //! atomics, and the connection's one timer compares them with the configured deadlines.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use futures_util::task::AtomicWaker;
+use http::StatusCode;
 
 use super::Timeouts;
 use crate::clock;
@@ -42,6 +43,8 @@ pub struct Watch {
     upgraded: AtomicBool,
     /// The answer with which the connection is to be closed, as an [`Expiry`].
     ending: AtomicU8,
+    /// The status with which the connection was refused before there was a request; 0 is none.
+    refused: AtomicU16,
     /// Which stage of a stop has reached the connection.
     pub stage: AtomicU8,
     /// Wakes the connection's task.
@@ -77,6 +80,7 @@ impl Default for Watch {
             reads_on: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             ending: AtomicU8::new(0),
+            refused: AtomicU16::new(0),
             stage: AtomicU8::new(0),
             waker: AtomicWaker::new(),
         }
@@ -229,6 +233,16 @@ impl Watch {
     /// Asks for the connection to be closed, with an answer if one fits.
     pub fn end_with(&self, why: Expiry) {
         self.ending.store(why as u8, Relaxed);
+    }
+
+    /// Notes the answer to what was refused before it was a request.
+    pub fn refuse(&self, status: StatusCode) {
+        self.refused.store(status.as_u16(), Relaxed);
+    }
+
+    /// The answer to what was refused before it was a request, if something was.
+    pub fn refused(&self) -> Option<u16> {
+        Some(self.refused.load(Relaxed)).filter(|status| *status != 0)
     }
 
     /// Why the connection is to be closed, if it is.

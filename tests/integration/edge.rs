@@ -442,3 +442,17 @@ fn connections_that_rest_take_little_memory() {
         assert_eq!(client.get("/small.txt").status, 200);
     }
 }
+
+#[test]
+fn what_is_no_request_has_a_line_and_is_counted() {
+    let beacon = Beacon::with("");
+    let mut client = beacon.plain();
+    assert_eq!(client.get("/small.txt").status, 200);
+    client.send("GET / HTTP/1.1\nHost: localhost\n\n");
+    assert_eq!(client.answer().unwrap().status, 400);
+    drop(client);
+    let line = beacon.wait_access("the refusal", |line| line["status"] == 400);
+    assert_eq!((&line["client"], &line["target"], &line["mount"]), (&"127.0.0.1".into(), &"".into(), &"".into()));
+    let metrics = beacon.operations("/metrics").text();
+    assert!(metrics.contains("beacon_http_requests_total{mount=\"none\",status=\"400\"} 1"), "{metrics}");
+}
