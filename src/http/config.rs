@@ -52,8 +52,8 @@ pub struct Limits {
     pub body_bytes: u64,
     /// The most requests at a time on one HTTP/2 connection.
     pub h2_streams: u32,
-    /// The most resets, pings and settings that a client may send on one HTTP/2 connection in 10 seconds. Beyond: the
-    /// connection is closed.
+    /// The most resets, pings, settings, unknown and empty frames that a client may send on one HTTP/2 connection in 10
+    /// seconds. Beyond: the connection is closed.
     pub h2_control_frames: u32,
 }
 

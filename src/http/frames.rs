@@ -7,12 +7,11 @@
 /// The client's connection preface, which comes before the first frame (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// Follows the frames of one connection.
@@ -74,7 +73,12 @@ impl Frames {
         self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         match kind {
             HEADERS | CONTINUATION => self.open_block = flags & END_HEADERS == 0,
-            PRIORITY | RST_STREAM | SETTINGS | PING => {
+            DATA if self.payload > 0 || flags & END_STREAM != 0 => {}
+            // A client that takes quickly sends many, and they cost little.
+            WINDOW_UPDATE => {}
+            // PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, data without data, and frames that nobody knows, which are to
+            // be ignored (RFC 9113 section 5.5) but not for nothing.
+            _ => {
                 if now.saturating_sub(self.window_start) > WINDOW {
                     self.window_start = now;
                     self.control = 0;
@@ -84,7 +88,6 @@ impl Frames {
                     return Err(Flood);
                 }
             }
-            _ => {}
         }
         Ok(())
     }
@@ -93,6 +96,9 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let mut out = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1];
