@@ -146,10 +146,11 @@ impl Doors {
         list
     }
 
-    /// Closes every door but those of `role`.
-    pub fn close_all_but(&self, role: Role) {
-        for ((_, other), door) in &self.open {
-            if *other != role {
+    /// Closes the doors of clients. Monitoring goes on seeing a stop, unless its socket is systemd's: then the other slot
+    /// accepts there too, and answers for the host.
+    pub fn close_to_clients(&self) {
+        for ((address, role), door) in &self.open {
+            if *role != Role::Operations || matches!(address, Address::Systemd(_)) {
                 door.close.cancel();
             }
         }

@@ -303,7 +303,7 @@ impl Running {
         let drain = config.server.drain;
 
         // Edge: nothing new comes in, and what began is finished.
-        doors.close_all_but(Role::Operations);
+        doors.close_to_clients();
         registry.enter(Stage::LameDuck);
         if systemd::under_systemd() {
             within(LAME_DUCK.min(drain / 2), &hurry, registry.emptied()).await;
