@@ -9,12 +9,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Error;
-use crate::http::{self, Edge, Peer};
+use crate::http::{self, Arrival, Edge, Peer};
 use crate::net::{self, Accepted, Address, Limit, Listener, Stream, proxy_protocol};
 use crate::telemetry::{self, Metrics};
 use crate::tls::Tls;
@@ -71,6 +72,8 @@ pub struct Doors {
 struct Door {
     shown: String,
     close: CancellationToken,
+    /// What accepts.
+    loops: Vec<JoinHandle<()>>,
 }
 
 /// Sockets that are bound and not yet accepted from.
@@ -125,16 +128,21 @@ impl Doors {
         for (address, role, listener) in bound.0 {
             let shown = listener.local_addr().map_or_else(|| address.to_string(), |local| local.to_string());
             tracing::info!(listener = %shown, role = role_name(role), "listening");
-            let door =
-                self.open.entry((address, role)).or_insert_with(|| Door { shown, close: CancellationToken::new() });
+            let door = self.open.entry((address, role)).or_insert_with(|| Door {
+                shown,
+                close: CancellationToken::new(),
+                loops: Vec::new(),
+            });
             let hall = hall.clone();
             // Operations have places of their own, so that monitoring works when the others are taken.
             let limit = match role {
                 Role::Operations => Limit::new(64, 0, http::subject),
                 Role::Http | Role::Https => hall.manners.load().limit.clone(),
             };
-            let serve = move |accepted| receive(hall.clone(), role, accepted);
-            self.tasks.spawn(net::run(listener, limit, door.close.clone(), serve));
+            // Counted here, in the accept loop: a stop that begins before the task runs must know of the connection.
+            let serve = move |accepted| receive(hall.clone(), role, accepted, hall.edge.arrive());
+            let loops = self.tasks.spawn(net::run(listener, limit, door.close.clone(), serve));
+            door.loops.push(loops);
         }
     }
 
@@ -147,13 +155,16 @@ impl Doors {
     }
 
     /// Closes the doors of clients. Monitoring goes on seeing a stop, unless its socket is systemd's: then the other slot
-    /// accepts there too, and answers for the host.
-    pub fn close_to_clients(&self) {
-        for ((address, role), door) in &self.open {
+    /// accepts there too, and answers for the host. Returns when nothing more is accepted.
+    pub async fn close_to_clients(&mut self) {
+        let mut loops = Vec::new();
+        for ((address, role), door) in &mut self.open {
             if *role != Role::Operations || matches!(address, Address::Systemd(_)) {
                 door.close.cancel();
+                loops.append(&mut door.loops);
             }
         }
+        futures_util::future::join_all(loops).await;
     }
 
     /// Closes every door, and waits until nothing is accepted any more.
@@ -184,9 +195,7 @@ fn wanted(config: &net::Config) -> Vec<(Address, Role)> {
 }
 
 /// Serves one connection from its arrival to its end.
-async fn receive(hall: Hall, role: Role, accepted: Accepted) {
-    let edge = hall.edge.clone();
-    let _arrival = edge.registry().arrive();
+async fn receive(hall: Hall, role: Role, accepted: Accepted, arrival: Arrival) {
     let Accepted { mut stream, peer, local, mut seat } = accepted;
     let manners = hall.manners.load_full();
     let mut address = peer.ip().to_canonical();
@@ -227,7 +236,8 @@ async fn receive(hall: Hall, role: Role, accepted: Accepted) {
             }
         },
     };
-    drop(manners);
+    // From here on the connection is in the registry.
+    drop((manners, arrival));
     serving.await;
 }
 

@@ -292,7 +292,7 @@ impl Running {
         }
         let hurry = CancellationToken::new();
         // The control socket stays open until the end: `beacon status` shows a stop that takes long.
-        let Self { mut signals, doors, hall, access, stop, mut critical, config, control: _control, .. } = self;
+        let Self { mut signals, mut doors, hall, access, stop, mut critical, config, control: _control, .. } = self;
         let hurrying = hurry.clone();
         tokio::spawn(async move {
             while signals.next().await != Signal::Stop {}
@@ -303,7 +303,8 @@ impl Running {
         let drain = config.server.drain;
 
         // Edge: nothing new comes in, and what began is finished.
-        doors.close_to_clients();
+        // One that waits for a place keeps its loop: what is refused a place in time is cut off with the others.
+        within(drain, &hurry, doors.close_to_clients()).await;
         registry.enter(Stage::LameDuck);
         if systemd::under_systemd() {
             within(LAME_DUCK.min(drain / 2), &hurry, registry.emptied()).await;

@@ -89,6 +89,16 @@ impl Served {
     }
 }
 
+/// A connection that was accepted and is not served yet: a stop waits for it. To be taken before anything else happens
+/// to the connection, or a stop in between cuts it off.
+pub struct Arrival(Edge);
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.0.registry().arrived();
+    }
+}
+
 impl Edge {
     /// An edge that serves `served`.
     #[must_use]
@@ -99,6 +109,13 @@ impl Edge {
     /// Serves `served` from the next request on.
     pub fn swap(&self, served: Served) {
         self.0.served.store(Arc::new(served));
+    }
+
+    /// Counts a connection that is on its way, until what this gives is dropped.
+    #[must_use]
+    pub fn arrive(&self) -> Arrival {
+        self.registry().arrives();
+        Arrival(self.clone())
     }
 
     /// The connections being served.

@@ -35,7 +35,7 @@ pub use body::{Body, Stream};
 pub use client::Trusted;
 pub use compress::is_text;
 pub use config::{Compression, Config, Limits, Rate, SecurityHeaders, Timeouts};
-pub use edge::{Challenges, Edge, Served};
+pub use edge::{Arrival, Challenges, Edge, Served};
 pub use handler::{Handler, Later, Reply, Response, User};
 pub use host::Hosts;
 pub use incoming::BodyError;

@@ -48,17 +48,6 @@ pub enum Stage {
     Abort = 3,
 }
 
-/// A connection on its way.
-pub struct Arrival<'a>(&'a Registry);
-
-impl Drop for Arrival<'_> {
-    fn drop(&mut self) {
-        if self.0.arriving.fetch_sub(1, Relaxed) == 1 {
-            self.0.emptied.notify_waiters();
-        }
-    }
-}
-
 /// All connections of an edge.
 #[derive(Default)]
 pub struct Registry {
@@ -90,10 +79,16 @@ impl Registry {
         }
     }
 
-    /// Counts a connection that is on its way to being served, until what it gives is dropped.
-    pub fn arrive(&self) -> Arrival<'_> {
+    /// Counts a connection that is on its way to being served, until [`Self::arrived`].
+    pub(super) fn arrives(&self) {
         self.arriving.fetch_add(1, Relaxed);
-        Arrival(self)
+    }
+
+    /// A connection that was on its way is served or gone.
+    pub(super) fn arrived(&self) {
+        if self.arriving.fetch_sub(1, Relaxed) == 1 {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// Waits until no connection is open or on its way.

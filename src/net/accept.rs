@@ -102,16 +102,16 @@ where
             // No place is held while nobody comes: idle listeners would keep theirs from the busy one. The semaphore
             // is never closed.
             drop(limit.0.seats.acquire().await.map_err(io::Error::other)?);
-            let accepted = listener.accept().await?;
-            let permit = limit.0.seats.clone().acquire_owned().await.map_err(io::Error::other)?;
-            Ok((accepted, permit))
+            listener.accept().await
         };
         let result = tokio::select! {
             () = stop.cancelled() => return,
             result = accepting => result,
         };
         match result {
-            Ok(((stream, peer), permit)) => {
+            Ok((stream, peer)) => {
+                // Not given up for a stop: the client has been accepted, and nobody else can answer it.
+                let Ok(permit) = limit.0.seats.clone().acquire_owned().await else { return };
                 if warned {
                     tracing::info!(listener = %listener.address(), "accepting connections again");
                     warned = false;
