@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde::Serialize;
 
 use super::reload::{is_gone, none_runs, sockets, unreachable};
 use super::{Failure, output};
@@ -30,7 +30,8 @@ impl StatusCommand {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let slots = running(sources)?;
         if self.json {
-            output::print(&format!("{:#}\n", json!({ "slots": slots })))?;
+            let text = serde_json::to_string_pretty(&Slots { slots: &slots }).map_err(std::io::Error::from)?;
+            output::print(&format!("{text}\n"))?;
         } else if !slots.is_empty() {
             output::print(&slots.iter().map(text).collect::<Vec<_>>().join("\n"))?;
         }
@@ -40,6 +41,12 @@ impl StatusCommand {
             false => Err(Failure::Unavailable("the Beacon that runs here is stopping.".into())),
         }
     }
+}
+
+/// The answer as JSON; its keys keep their order, so that a script can read it line by line.
+#[derive(Serialize)]
+struct Slots<'a> {
+    slots: &'a [Status],
 }
 
 /// Every Beacon that runs here.

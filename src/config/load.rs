@@ -244,6 +244,9 @@ mod tests {
         let mut names = Vec::new();
         for file in fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
             let sources = Sources::new("/nowhere", "/nowhere", []).with_config(Some(path.clone()));
             let loaded = load(&sources).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             assert!(!loaded.config.mounts.is_empty());
