@@ -24,7 +24,8 @@ use crate::config::Sources;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  systemctl stop beacon@a beacon@b && beacon restore /root/beacon.tar.zst && systemctl start beacon@a")]
+  systemctl stop 'beacon-*.socket' 'beacon@*.service'
+  beacon restore /root/beacon.tar.zst && systemctl start beacon@a")]
 pub(super) struct Restore {
     /// The archive; - is standard input
     #[arg(value_name = "FILE")]
@@ -42,7 +43,7 @@ impl Restore {
         let (state, etc) = places(sources)?;
         if !self.force && !status::running(sources)?.is_empty() {
             return Err(Failure::Other(
-                "a Beacon runs here. Stop it first (systemctl stop beacon@a beacon@b), or use --force.".into(),
+                "a Beacon runs here. Stop it first (systemctl stop 'beacon-*.socket' 'beacon@*.service'), or use --force.".into(),
             ));
         }
         let archive: Box<dyn Read> = if self.from == Path::new("-") {
