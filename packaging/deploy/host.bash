@@ -428,7 +428,8 @@ follow() {
         state=$(head -n 1 "$place/job/state")
         size=$(stat -c %s "$place/job/log")
         seen=$(cat "$place/job/seen")
-        tail -c "+$((seen + 1))" "$place/job/log" | head -c "$((size - seen))" >&2
+        # In this order: the log grows meanwhile, and what is cut off by its reader ends us, with pipefail.
+        head -c "$size" "$place/job/log" | tail -c "+$((seen + 1))" >&2
         printf '%s' "$size" >"$place/job/seen"
         if [[ $wanted = *" $state "* ]]; then break; fi
         if [ -n "$dead" ]; then

@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 mod boot;
+mod deploy;
 mod faults;
 mod install;
 mod nss;
