@@ -101,10 +101,43 @@ pub(super) fn clock(report: &mut Report) {
     }
 }
 
+/// Names are looked up in /etc/hosts and DNS alone: what else the host has is told, so that nobody counts on it.
+pub(super) fn look_ups(report: &mut Report, path: &Path) {
+    let Ok(text) = fs::read_to_string(path) else { return };
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("hosts:")).unwrap_or_default();
+    let others: Vec<&str> = line
+        .split_whitespace()
+        .filter(|word| !word.starts_with('[') && !word.ends_with(']') && !matches!(*word, "files" | "dns"))
+        .collect();
+    report.ok(
+        "look-ups",
+        match others.as_slice() {
+            [] => "names come from /etc/hosts and DNS".to_owned(),
+            others => {
+                format!("names come from /etc/hosts and DNS; {} of {} are not asked", others.join(", "), path.display())
+            }
+        },
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Level;
     use super::*;
+
+    #[test]
+    fn sources_of_names_that_are_not_asked_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("nsswitch.conf");
+        let text = |hosts: &str| {
+            fs::write(&file, format!("passwd: files\n{hosts}\n")).unwrap();
+            let mut report = Report::default();
+            look_ups(&mut report, &file);
+            report.0[0].text.clone()
+        };
+        assert!(!text("hosts: files dns").contains("not asked"));
+        assert!(text("hosts: files resolve [!UNAVAIL=return] myhostname dns").contains("DNS; resolve, myhostname of"));
+    }
 
     #[test]
     fn what_others_can_read_is_told() {

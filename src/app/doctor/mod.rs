@@ -104,8 +104,9 @@ pub fn examine(sources: &Sources, running: &[Status]) -> Report {
     }
     host::variables(&mut report, &sources.folder().join("beacon.env"));
     host::clock(&mut report);
+    host::look_ups(&mut report, Path::new("/etc/nsswitch.conf"));
     if Path::new("/run/systemd/system").exists() {
-        units::examine(&mut report, running);
+        units::examine(&mut report, running, config.as_ref());
     }
     units::processes(&mut report, running, config.as_ref());
     certificates::examine(&mut report, running);

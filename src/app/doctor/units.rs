@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Report, Status};
 use crate::config::Config;
+use crate::net::Address;
 use crate::systemd::{SLOTS, Unit, systemctl};
 
 /// The oldest systemd that has what the units ask for.
@@ -15,7 +16,7 @@ const SOCKETS: [&str; 3] = ["beacon-http.socket", "beacon-https.socket", "beacon
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What systemd says.
-pub(super) fn examine(report: &mut Report, running: &[Status]) {
+pub(super) fn examine(report: &mut Report, running: &[Status], config: Option<&Config>) {
     let Some(version) = systemctl_says(&["--version"]).as_deref().and_then(version_of) else {
         report.warn("systemd", "systemctl does not answer", "See `systemctl status`.");
         return;
@@ -51,6 +52,9 @@ pub(super) fn examine(report: &mut Report, running: &[Status]) {
         "" => report.ok("units", format!("systemd {version}; {first} is as the package has it")),
         paths => report.ok("units", format!("systemd {version}; {first} is changed by {paths}")),
     }
+    if let Some(config) = config {
+        own_addresses(report, config);
+    }
     for socket in SOCKETS {
         let state = systemctl_says(&["show", "--property=ActiveState", socket]).unwrap_or_default();
         match value(&state, "ActiveState") {
@@ -65,6 +69,22 @@ pub(super) fn examine(report: &mut Report, running: &[Status]) {
     if running.is_empty() {
         let fix = format!("Run: systemctl start {first}, and see journalctl -u {first} if it fails.");
         report.fail("processes", "no Beacon runs", fix);
+    }
+}
+
+/// An address that Beacon opens itself cannot be handed over: the new slot finds it taken by the old one.
+fn own_addresses(report: &mut Report, config: &Config) {
+    let listen = &config.listen;
+    for (key, list) in [("https", &listen.https), ("http", &listen.http), ("operations", &listen.operations)] {
+        for text in list.iter().filter(|text| !matches!(text.parse(), Ok(Address::Systemd(_)))) {
+            report.fail(
+                "listen",
+                format!("listen.{key} has \"{text}\", which Beacon opens itself: no hand-over can succeed"),
+                format!(
+                    "Add the address to the socket unit (systemctl edit beacon-{key}.socket), and leave \"systemd:{key}\" here."
+                ),
+            );
+        }
     }
 }
 
