@@ -10,6 +10,7 @@ mod boot;
 mod deploy;
 mod faults;
 mod install;
+mod made;
 mod nss;
 mod rig;
 mod upgrade;
