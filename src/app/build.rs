@@ -3,16 +3,16 @@
 
 use std::path::Path;
 
-use http::HeaderName;
+use ::http::HeaderName;
 
 use super::routes::{self, Routes};
 use super::{Error, state};
 use crate::auth::Gate;
 use crate::config::Config;
 use crate::docs::Docs;
-use crate::http::{Hosts, Rules, Served, Trusted};
+use crate::http::{self, Hosts, Router, Rules, Served, Trusted};
 use crate::net::{Address, ForwardedHeader};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, MountMetrics};
 use crate::tls;
 
 /// What a configuration makes.
@@ -49,6 +49,17 @@ impl Built {
         served.redirect = redirect_port(config);
         Ok(Self { served, tls, docs })
     }
+}
+
+/// What serves operators and not the public: any host, no redirect, no rate limit, no access log.
+pub fn internal(http: http::Config, router: Router, unrouted: MountMetrics) -> Served {
+    let rules = Rules {
+        hosts: Hosts::new(["*"]),
+        trusted: Trusted::default(),
+        id_header: HeaderName::from_static("x-request-id"),
+        limits: http.limits,
+    };
+    Served::new(http::Config { rate: http::Rate::default(), ..http }, rules, router, unrouted)
 }
 
 fn rules(config: &Config) -> Rules {

@@ -14,18 +14,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::build;
+use super::routes;
 use super::status::{CertificateStatus, ComponentStatus, ListenerStatus, Phase, Status};
 use crate::error::BoxError;
-use crate::http::{
-    self as engine, Body, Edge, Handler, Hosts, Mount, Peer, Reply, Request, Response, Router, Rules, Served, Trusted,
-};
+use crate::http::{self as engine, Body, Edge, Handler, Peer, Reply, Request, Response};
 use crate::net::{self, Address, Limit, Listener};
 use crate::systemd;
 use crate::telemetry::{Health, Metrics};
@@ -160,28 +160,13 @@ impl Control {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         let board = Arc::new(Board::new());
         let (orders, receiver) = mpsc::channel(4);
-        let mut router = Router::default();
-        let mount = Mount {
-            name: "control".into(),
-            handler: Arc::new(Desk { board: board.clone(), sight, orders }),
-            body_bytes: 0,
-            limiter: None,
-            headers: Vec::new(),
-            metrics: metrics.mount("control"),
-        };
-        // The first mount of a router conflicts with nothing.
-        let _ = router.add("", "/", mount);
-        let rules = Rules {
-            hosts: Hosts::new(["*"]),
-            trusted: Trusted::default(),
-            id_header: HeaderName::from_static("x-request-id"),
-            limits: engine::Limits::default(),
-        };
+        let desk = Desk { board: board.clone(), sight, orders };
         let config = engine::Config {
             timeouts: engine::Timeouts { handler: PATIENCE, ..engine::Timeouts::default() },
             ..engine::Config::default()
         };
-        let edge = Edge::new(Served::new(config, rules, router, metrics.mount("control")));
+        let router = routes::control(desk, metrics);
+        let edge = Edge::new(build::internal(config, router, metrics.mount("control")));
         let close = CancellationToken::new();
         let peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), secure: false, local: true };
         let serve = move |accepted: net::Accepted| {
@@ -204,7 +189,7 @@ impl Drop for Control {
 }
 
 /// Answers what comes over the socket.
-struct Desk {
+pub struct Desk {
     board: Arc<Board>,
     sight: Sight,
     orders: mpsc::Sender<Order>,

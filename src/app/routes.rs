@@ -7,6 +7,7 @@ use http::header::CONTENT_SECURITY_POLICY;
 use http::{HeaderName, HeaderValue};
 
 use super::Error;
+use super::control::Desk;
 use super::operations::Operations;
 use super::redirect::Redirect;
 use crate::auth;
@@ -27,17 +28,26 @@ pub struct Routes {
 /// Where Beacon's own documentation stands when nothing is configured.
 const OWN_DOCS: &str = "/docs";
 
-/// The mounts of the operations listener.
+/// The mounts of the operations listener: /healthz, /readyz and /metrics.
 pub fn operations(health: Health, metrics: &Metrics) -> Router {
-    let handler = Arc::new(Operations { health, metrics: metrics.clone() });
+    alone("operations", Arc::new(Operations { health, metrics: metrics.clone() }), metrics)
+}
+
+/// The mounts of the control socket: /status and /reload.
+pub fn control(desk: Desk, metrics: &Metrics) -> Router {
+    alone("control", Arc::new(desk), metrics)
+}
+
+/// One handler for everything.
+fn alone(name: &str, handler: Arc<dyn Handler>, metrics: &Metrics) -> Router {
     let mut router = Router::default();
     let mount = Mount {
-        name: "operations".into(),
+        name: name.into(),
         handler,
         body_bytes: 0,
         limiter: None,
         headers: Vec::new(),
-        metrics: metrics.mount("operations"),
+        metrics: metrics.mount(name),
     };
     // The first mount of a router conflicts with nothing.
     let _ = router.add("", "/", mount);

@@ -16,7 +16,7 @@ use super::{Error, ListenerStatus, routes, state};
 use crate::config::{Config, Loaded, Sources, load};
 use crate::docs::Docs;
 use crate::error::chain;
-use crate::http::{self, Edge, Hosts, Rules, Served, Stage, Trusted};
+use crate::http::{self, Edge, Stage};
 use crate::lifecycle::{Critical, Ended, Signal, Signals, within};
 use crate::systemd;
 use crate::telemetry::{self, AccessLog, Component, Health, Metrics};
@@ -98,7 +98,11 @@ impl Running {
 
         let hall = Hall {
             edge: Edge::new(served),
-            operations: Edge::new(operations(&config, health.clone(), &metrics)),
+            operations: Edge::new(build::internal(
+                config.http.clone(),
+                routes::operations(health.clone(), &metrics),
+                metrics.mount("operations"),
+            )),
             tls: tls.clone(),
             metrics: metrics.clone(),
             manners: Arc::new(ArcSwap::from_pointee(Manners::new(&config.listen, &config.http.timeouts))),
@@ -355,18 +359,6 @@ async fn next_order(control: &mut Option<(Control, mpsc::Receiver<Order>)>) -> O
 fn challenges(tls: &Tls) -> http::Challenges {
     let tls = tls.clone();
     Box::new(move |token| tls.http01(token))
-}
-
-/// What the operations listener serves: any host, no redirect, no access log.
-fn operations(config: &Config, health: Health, metrics: &Metrics) -> Served {
-    let rules = Rules {
-        hosts: Hosts::new(["*"]),
-        trusted: Trusted::default(),
-        id_header: ::http::HeaderName::from_static("x-request-id"),
-        limits: config.http.limits,
-    };
-    let http = http::Config { rate: http::Rate::default(), ..config.http.clone() };
-    Served::new(http, rules, routes::operations(health, metrics), metrics.mount("operations"))
 }
 
 /// Takes as many file descriptors as the host allows: each connection is one.
