@@ -69,7 +69,6 @@ pub struct Sight {
 }
 
 impl Board {
-    /// The socket's place: in the unit's runtime folder under the slot's name, else in the state folder.
     fn new() -> Self {
         Self {
             slot: systemd::slot(),
@@ -140,7 +139,8 @@ fn days_until(time: SystemTime) -> i64 {
     seconds.div_euclid(86_400)
 }
 
-/// Where the control socket of this process is.
+/// Where the control socket of this process is: in the unit's runtime folder under the slot's name, else in the state
+/// folder.
 #[must_use]
 pub fn place(state: &Path) -> PathBuf {
     match (systemd::runtime_dir(), systemd::slot()) {

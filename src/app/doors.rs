@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
 use ipnet::IpNet;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
@@ -155,8 +156,8 @@ impl Doors {
     }
 
     /// Closes the doors of clients. Monitoring goes on seeing a stop, unless its socket is systemd's: then the other slot
-    /// accepts there too, and answers for the host. Returns when nothing more is accepted.
-    pub async fn close_to_clients(&mut self) {
+    /// accepts there too, and answers for the host. What this gives resolves when nothing more is accepted.
+    pub fn close_to_clients(&mut self) -> impl Future<Output = ()> + use<> {
         let mut loops = Vec::new();
         for ((address, role), door) in &mut self.open {
             if *role != Role::Operations || matches!(address, Address::Systemd(_)) {
@@ -164,7 +165,7 @@ impl Doors {
                 loops.append(&mut door.loops);
             }
         }
-        futures_util::future::join_all(loops).await;
+        futures_util::future::join_all(loops).map(drop)
     }
 
     /// Closes every door, and waits until nothing is accepted any more.

@@ -259,10 +259,6 @@ impl Running {
             ("server.workers", config.server.workers != self.config.server.workers),
             ("server.state_dir", config.server.state_dir != self.config.server.state_dir),
             ("log.format", config.log.format != self.config.log.format),
-            (
-                "listen.max_connections_per_client",
-                config.listen.max_connections_per_client != self.config.listen.max_connections_per_client,
-            ),
             ("listen.max_connections", config.listen.max_connections != self.config.listen.max_connections),
             (
                 "listen.max_connections_per_client",
@@ -307,9 +303,10 @@ impl Running {
         let drain = config.server.drain;
 
         // Edge: nothing new comes in, and what began is finished.
-        // One that waits for a place keeps its loop: what is refused a place in time is cut off with the others.
-        within(drain, &hurry, doors.close_to_clients()).await;
+        let closed = doors.close_to_clients();
         registry.enter(Stage::LameDuck);
+        // At once, but for a loop that has accepted a connection and waits for a place: that comes with those that end.
+        within(Duration::from_secs(1), &hurry, closed).await;
         if systemd::under_systemd() {
             within(LAME_DUCK.min(drain / 2), &hurry, registry.emptied()).await;
         }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use clap::Args;
 use http::{Method, StatusCode};
 use rustix::fs::{FlockOperation, flock};
 
+use super::reload::RUNTIME;
 use super::{Failure, output};
 use crate::app::{self, Phase, Status};
 use crate::systemd::{Activity, Unit, systemctl};
@@ -91,7 +92,7 @@ impl Handover {
 
 /// Waits until the slot itself says that it serves.
 fn serving(unit: &Unit, most: Duration) -> Result<Status, String> {
-    let place = PathBuf::from(format!("/run/beacon/{}.sock", unit.slot));
+    let place = Path::new(RUNTIME).join(format!("{}.sock", unit.slot));
     let begun = Instant::now();
     loop {
         let problem = match app::ask(&place, Method::GET, "/status") {

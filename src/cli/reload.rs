@@ -12,7 +12,7 @@ use crate::config::{Sources, load};
 use crate::systemd;
 
 /// Where the unit's slots have their control sockets.
-const RUNTIME: &str = "/run/beacon";
+pub(super) const RUNTIME: &str = "/run/beacon";
 
 /// Has the running Beacon load its configuration again
 ///

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Report;
-use crate::config::Config;
 
 /// Below this much free space writing will soon fail, in bytes.
 const LITTLE: u64 = 64 << 20;
@@ -34,35 +33,29 @@ pub(super) fn state_folder(report: &mut Report, path: &Path) {
     }
 }
 
-/// The disks that Beacon writes to have room.
-pub(super) fn free_space(report: &mut Report, config: &Config) {
-    let mut folders: Vec<PathBuf> = Vec::new();
-    if let Ok(state) = super::state::find(&config.server.state_dir, |name| std::env::var_os(name)) {
-        folders.push(state);
-    }
-    let access = Path::new(&config.log.access.output);
-    if access.is_absolute() {
-        folders.extend(access.parent().map(Path::to_owned));
-    }
-    for folder in folders {
-        let Some(there) = folder.ancestors().find(|folder| folder.exists()) else { continue };
-        let shown = folder.display();
-        match rustix::fs::statvfs(there) {
-            Ok(disk) => {
-                let free = disk.f_bavail * disk.f_frsize;
-                let text = format!("{} MiB are free for {shown}", free >> 20);
-                if free < LITTLE {
-                    report.fail("disk", text, "Make room: certificates and logs cannot be written soon.");
-                } else if free < SCARCE {
-                    report.warn("disk", text, "Make room, or give the disk more.");
-                } else if disk.f_files > 0 && disk.f_favail == 0 {
-                    report.fail("disk", format!("no inodes are free for {shown}"), "Remove files that nobody needs.");
-                } else {
-                    report.ok("disk", text);
-                }
+/// The disk of a folder that Beacon writes to has room.
+pub(super) fn free_space(report: &mut Report, folder: &Path) {
+    let Some(there) = folder.ancestors().find(|folder| folder.exists()) else { return };
+    let shown = folder.display();
+    match rustix::fs::statvfs(there) {
+        Ok(disk) => {
+            let free = disk.f_bavail * disk.f_frsize;
+            let text = format!("{} MiB are free for {shown}", free >> 20);
+            if free < LITTLE {
+                report.fail("disk", text, "Make room: certificates and logs cannot be written soon.");
+            } else if disk.f_files > 0 && disk.f_favail == 0 {
+                report.fail("disk", format!("no inodes are free for {shown}"), "Remove files that nobody needs.");
+            } else if free < SCARCE {
+                report.warn("disk", text, "Make room, or give the disk more.");
+            } else {
+                report.ok("disk", text);
             }
-            Err(error) => report.warn("disk", format!("the room for {shown} cannot be told: {error}"), ""),
         }
+        Err(error) => report.warn(
+            "disk",
+            format!("the room for {shown} cannot be told: {error}"),
+            "Run this as root, or as the user that Beacon runs as.",
+        ),
     }
 }
 

@@ -97,10 +97,16 @@ pub fn examine(sources: &Sources, running: &[Status]) -> Report {
     };
     if let Some(config) = &config {
         match state::find(&config.server.state_dir, |name| std::env::var_os(name)) {
-            Ok(path) => host::state_folder(&mut report, &path),
+            Ok(path) => {
+                host::state_folder(&mut report, &path);
+                host::free_space(&mut report, &path);
+            }
             Err(error) => report.fail("state folder", error.to_string(), "Set server.state_dir."),
         }
-        host::free_space(&mut report, config);
+        let access = Path::new(&config.log.access.output);
+        if let Some(folder) = access.parent().filter(|_| access.is_absolute()) {
+            host::free_space(&mut report, folder);
+        }
     }
     host::variables(&mut report, &sources.folder().join("beacon.env"));
     host::clock(&mut report);
