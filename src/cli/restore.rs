@@ -84,23 +84,35 @@ fn restore(archive: impl Read, wanted: &[(&str, PathBuf)]) -> io::Result<Kept> {
     };
     let staged: Vec<(&str, &Path, PathBuf)> =
         wanted.iter().map(|(name, place)| (*name, place.as_path(), beside(place, "restoring"))).collect();
-    let unpacked = unpack(archive, &staged);
-    if let Err(error) = unpacked {
+    let mut kept = Vec::new();
+    let done = unpack(archive, &staged).and_then(|()| {
+        for (_, place, stage) in &staged {
+            let before = beside(place, "before");
+            let before = match fs::rename(place, &before) {
+                Ok(()) => Some(before),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            kept.push(((*place).to_owned(), before));
+            fs::rename(stage, place)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = done {
+        // All or nothing: what was moved aside comes back, and what was unpacked goes.
+        for (place, before) in kept {
+            let _ = fs::remove_dir_all(&place);
+            if let Some(before) = before {
+                fs::rename(&before, &place).map_err(|worse| {
+                    let text = format!("{error}; {} is left in {}: {worse}", place.display(), before.display());
+                    io::Error::new(worse.kind(), text)
+                })?;
+            }
+        }
         for (_, _, stage) in &staged {
             let _ = fs::remove_dir_all(stage);
         }
         return Err(error);
-    }
-    let mut kept = Vec::new();
-    for (_, place, stage) in staged {
-        let before = beside(place, "before");
-        let before = match fs::rename(place, &before) {
-            Ok(()) => Some(before),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        fs::rename(&stage, place)?;
-        kept.push((place.to_owned(), before));
     }
     Ok(kept)
 }
@@ -222,6 +234,21 @@ mod tests {
             assert_eq!(fs::read_to_string(state.join("key")).unwrap(), "mine");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_taken_gives_back_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, etc) = (folder.path().join("state"), folder.path().join("etc"));
+        tree(&state, &[("key", "old")]);
+        tree(&etc, &[("beacon.toml", "old")]);
+        let archive = backup::write(Vec::new(), &state, &etc).unwrap();
+        fs::write(state.join("key"), "mine").unwrap();
+        // The kernel renames no "folder/.", as it renames no mount point; the state folder is in its place by then.
+        let error = restore(&archive[..], &[(STATE, state.clone()), (ETC, etc.join("."))]).unwrap_err();
+        assert!(error.raw_os_error().is_some(), "from the rename and not from unpacking: {error}");
+        assert_eq!(fs::read_to_string(state.join("key")).unwrap(), "mine");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside them");
     }
 
     #[test]
