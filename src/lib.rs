@@ -6,6 +6,7 @@
 // 8 entry
 pub mod cli;
 // 7 composition
+pub mod api;
 pub mod app;
 pub mod config;
 // 5 features
