@@ -6,10 +6,10 @@
 // 8 entry
 pub mod cli;
 // 7 composition
-pub mod api;
 pub mod app;
 pub mod config;
 // 5 features
+pub mod api;
 pub mod docs;
 pub mod site;
 // 4 identity
