@@ -1,27 +1,25 @@
-//! PostgreSQL: for now its configuration, the section `[database]`, which existing settings name already.
+//! PostgreSQL: pools of connections, clients' transactions in one round trip, notifications, and migrations.
+//!
+//! There are two logins. The owner has Beacon's schemas and does Beacon's own work; clients' requests run with another
+//! one that owns nothing and changes to a role for each transaction.
 
-use serde::{Deserialize, Serialize};
+mod address;
+mod config;
+mod connect;
+mod database;
+mod error;
+mod listen;
+mod login;
+mod migrate;
+mod pool;
+mod tls;
+mod transact;
 
-use crate::error::Fault;
-use crate::secret::Secret;
-
-/// Where the database is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// "postgres://user:password@host:5432/name"; DATABASE_URL sets it too.
-    pub url: Secret,
-}
-
-impl Config {
-    /// What is wrong with the values.
-    #[must_use]
-    pub fn validate(&self) -> Vec<Fault> {
-        let url = self.url.expose();
-        let known = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
-        if url.is_empty() || known {
-            return Vec::new();
-        }
-        vec![Fault::new("url", "is not a PostgreSQL URL", "Use \"postgres://user:password@host:5432/name\".")]
-    }
-}
+pub use config::{Config, TlsMode};
+pub use database::Database;
+pub use error::Error;
+pub use listen::{Listener, Notice};
+pub use migrate::{Migration, Progress, read_folder};
+pub use pool::{Pool, Session};
+pub use tls::RDS_BUNDLE;
+pub use transact::{Isolation, Parameter, Transaction};
