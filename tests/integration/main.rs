@@ -9,6 +9,7 @@ mod control;
 mod edge;
 mod life;
 mod nss;
+mod services;
 #[path = "../support/mod.rs"]
 mod support;
 mod wall;

@@ -5,9 +5,13 @@
 mod beacon;
 mod http1;
 mod http2;
+mod postgres;
+mod smtp;
 mod wire;
 
 pub use beacon::{Beacon, Launch, SECRET, until};
 pub use http1::{Answer, Http1};
 pub use http2::{Event, Http2, frame, literal, request_block};
+pub use postgres::{Database, OWNER, Postgres, Stop, programs};
+pub use smtp::{Behaviour, Smtp};
 pub use wire::{BOUND, Wire, client_tls, tls_over};
