@@ -181,6 +181,7 @@ pub(super) fn example() -> Config {
     config.wall.password = secret();
     config.wall.users.insert(ANY.into(), secret());
     config.database.url = secret();
+    config.database.request_url = secret();
     config.redis.url = secret();
     config.storage.secret_access_key = secret();
     let mount = Mount {

@@ -49,8 +49,18 @@ impl Address {
                 "sslcert" | "sslkey" | "sslcrl" | "sslpassword" => {
                     return Err(Error::Url(format!("has {key}, which Beacon does not do: log in with a password")));
                 }
-                _ => kept.push(pair),
+                _ => kept.push(pair.to_owned()),
             }
+        }
+        // As in libpq, a host among the parameters replaces the one before the path; tokio-postgres would use both.
+        let mut main = main.to_owned();
+        if kept.iter().any(|pair| pair.starts_with("host=")) {
+            let (authority, path) = main.split_once('/').unwrap_or((&main, ""));
+            let (login, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+            if let Some((_, port)) = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
+                kept.push(format!("port={port}"));
+            }
+            main = format!("{login}@/{path}");
         }
         let clean = if kept.is_empty() {
             format!("postgres://{main}")
@@ -76,11 +86,8 @@ impl Address {
             (TlsMode::Auto, None) => TlsMode::VerifyFull,
             (set, _) => set,
         };
-        let mode = if config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) {
-            TlsMode::Disable
-        } else {
-            mode
-        };
+        let mode =
+            if config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) { TlsMode::Disable } else { mode };
         config
             .connect_timeout(settings.connect_timeout)
             .tcp_user_timeout(settings.tcp_user_timeout)
@@ -181,6 +188,8 @@ mod tests {
         let address = parse("postgres://ann:hunter2@h1:1,h2:2/shop?target_session_attrs=read-write").unwrap();
         assert_eq!(address.place, "\"shop\" at h1:1,h2:2");
         assert_eq!(parse("postgres://ann:x@localhost").unwrap().database(), "ann");
+        let socket = parse("postgres://ann:x@localhost:99/shop?host=%2Ftmp%2Fpg").unwrap();
+        assert_eq!((socket.place.as_str(), socket.config.get_ports()), ("\"shop\" at /tmp/pg", &[99][..]));
         assert!(parse("postgres://u:p@x.abc.eu-west-1.rds.amazonaws.com/x").unwrap().is_rds());
     }
 }

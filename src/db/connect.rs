@@ -148,7 +148,7 @@ impl Connector {
                 let made = if let Some(made) = known {
                     made
                 } else {
-let made = login::read(owner).await?;
+                    let made = login::read(owner).await?;
                     *lock(last) = Some(made.clone());
                     made
                 };

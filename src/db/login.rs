@@ -77,9 +77,8 @@ pub(super) async fn ensure(client: &Client, database: &str, anonymous: &[String]
         // A verifier holds only characters of base64, `$`, `:` and `-`; the name is quoted.
         let verifier = postgres_protocol::password::scram_sha_256(new.expose().as_bytes());
         let verb = if known { "alter" } else { "create" };
-        let made = client
-            .batch_execute(&format!("{verb} role {} login noinherit password '{verifier}'", quoted(&name)))
-            .await;
+        let made =
+            client.batch_execute(&format!("{verb} role {} login noinherit password '{verifier}'", quoted(&name))).await;
         match made {
             Ok(()) => password = Some(new),
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
@@ -102,7 +101,10 @@ pub(super) async fn ensure(client: &Client, database: &str, anonymous: &[String]
     let wanted = ["authenticator"].into_iter().chain(ROLES).map(str::to_owned).chain(anonymous.iter().cloned());
     for role in wanted {
         let missing = client
-            .query_opt("select 1 from pg_roles where rolname = $1 and not pg_has_role($2, oid, 'member')", &[&role, &name])
+            .query_opt(
+                "select 1 from pg_roles where rolname = $1 and not pg_has_role($2, oid, 'member')",
+                &[&role, &name],
+            )
             .await?
             .is_some();
         if missing
@@ -127,7 +129,8 @@ async fn store(client: &Client, name: &str, value: &str) -> Result<(), Error> {
 
 fn random() -> Result<Secret, Error> {
     let mut bytes = [0u8; 32];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Password(format!("the kernel gives no random bytes: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Password(format!("the kernel gives no random bytes: {error}")))?;
     Ok(Secret::new(bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

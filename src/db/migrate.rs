@@ -234,8 +234,7 @@ async fn apply(client: &Client, set: Set, migration: &Migration) -> Result<(), E
             return Err(failed(error));
         }
     }
-    let sql =
-        format!("insert into {} (version, name, checksum, milliseconds) values ($1, $2, $3, $4)", set.table());
+    let sql = format!("insert into {} (version, name, checksum, milliseconds) values ($1, $2, $3, $4)", set.table());
     let took = start.elapsed().as_millis() as i64;
     client
         .execute(&sql, &[&migration.version, &migration.name, &checksum(&migration.sql), &took])
@@ -284,8 +283,8 @@ fn dollar_tag(text: &str) -> Option<&str> {
     let end = text[1..].find('$')? + 2;
     let tag = &text[..end];
     let inner = &tag[1..end - 1];
-    let fits = inner.chars().all(|ch| ch.is_alphanumeric() || ch == '_')
-        && !inner.starts_with(|ch: char| ch.is_ascii_digit());
+    let fits =
+        inner.chars().all(|ch| ch.is_alphanumeric() || ch == '_') && !inner.starts_with(|ch: char| ch.is_ascii_digit());
     fits.then_some(tag)
 }
 

@@ -223,12 +223,8 @@ impl Session {
         if let Some(object) = &self.object {
             let current = self.shared.generation.load(Ordering::Acquire);
             if object.generation == current {
-                let _ = self.shared.generation.compare_exchange(
-                    current,
-                    current + 1,
-                    Ordering::AcqRel,
-                    Ordering::Acquire,
-                );
+                let _ =
+                    self.shared.generation.compare_exchange(current, current + 1, Ordering::AcqRel, Ordering::Acquire);
             }
         }
     }

@@ -78,9 +78,8 @@ fn roots(address: &Address) -> Result<RootCertStore, Error> {
 
 fn add(store: &mut RootCertStore, path: &Path) -> Result<(), Error> {
     let failed = |why: String| Error::Authorities { path: path.to_path_buf(), why };
-    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| failed(error.to_string()))?;
+    let certificates: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| failed(error.to_string()))?;
     let (added, _) = store.add_parsable_certificates(certificates);
     if added == 0 { Err(failed("it has no certificate".into())) } else { Ok(()) }
 }

@@ -144,7 +144,7 @@ impl Default for Limits {
         Self {
             header_bytes: 65_536,
             header_count: 100,
-            uri_bytes: 8_192,
+            uri_bytes: 32_768,
             body_bytes: 10_485_760,
             h2_streams: 128,
             h2_control_frames: 1_000,

@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(admit(get("/").method("get"), from).unwrap_err().0, 501);
         assert_eq!(admit(get("/").header("expect", "miracles"), from).unwrap_err().0, 417);
         assert_eq!(admit(get("/%2e%2e/x"), from).unwrap_err(), (400, "bad_path"));
-        assert_eq!(admit(get(&format!("/{}", "a".repeat(9_000))), from).unwrap_err().0, 414);
+        assert_eq!(admit(get(&format!("/{}", "a".repeat(33_000))), from).unwrap_err().0, 414);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod acme;
 mod attacks;
 mod control;
+mod database;
 mod edge;
 mod life;
 mod nss;

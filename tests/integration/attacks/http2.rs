@@ -217,7 +217,7 @@ fn heads_beyond_the_limits_get_their_status() {
     assert_eq!(status(&beacon, "localhost", "/", &more[..99]), 200);
     let wide = "w".repeat(70_000);
     assert_eq!(status(&beacon, "localhost", "/", &[("x", &wide)]), 431);
-    assert_eq!(status(&beacon, "localhost", &format!("/{}", "a".repeat(8_500)), &[]), 414);
+    assert_eq!(status(&beacon, "localhost", &format!("/{}", "a".repeat(33_000)), &[]), 414);
     beacon.is_unharmed();
 }
 
