@@ -1,5 +1,6 @@
 //! Opening one connection: the address, the protection, and a password that may change.
 
+use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use super::{Config, Error, Pool, TlsMode, login, tls};
 use crate::secret::Secret;
 
 /// How long a printed password is used before the command is asked again. RDS's tokens live 15 minutes.
-const PASSWORD_AGE: Duration = Duration::from_secs(600);
+const PASSWORD_AGE: Duration = Duration::from_mins(10);
 
 /// The longest that the command may take, and the most that it may print.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(15);
@@ -51,7 +52,7 @@ impl Connector {
         if config.prepared_statements {
             // Behind a pooler a session's settings would reach somebody else; `transact` sets them each time instead.
             for (name, value) in timeouts(config) {
-                prelude.push_str(&format!("set {name} = {value};"));
+                let _ = write!(prelude, "set {name} = {value};");
             }
         }
         let deadline = config.connect_timeout * 2;
@@ -183,9 +184,10 @@ fn refused(error: &DbError) -> bool {
 
 fn log_notice(message: &AsyncMessage) {
     if let AsyncMessage::Notice(notice) = message {
-        match notice.severity() {
-            "WARNING" => tracing::warn!(code = notice.code().code(), "the database warns: {}", notice.message()),
-            _ => tracing::debug!(code = notice.code().code(), "the database says: {}", notice.message()),
+        if notice.severity() == "WARNING" {
+            tracing::warn!(code = notice.code().code(), "the database warns: {}", notice.message())
+        } else {
+            tracing::debug!(code = notice.code().code(), "the database says: {}", notice.message())
         }
     }
 }

@@ -110,5 +110,5 @@ pub(super) fn goes_away(code: &SqlState) -> bool {
 
 fn is_io(error: &tokio_postgres::Error) -> bool {
     use std::error::Error as _;
-    error.source().is_some_and(|source| source.is::<std::io::Error>())
+    error.source().is_some_and(<dyn std::error::Error + 'static>::is::<std::io::Error>)
 }

@@ -90,7 +90,8 @@ impl Listener {
 
     async fn connect(&self) -> Result<(Client, Messages), Error> {
         let (client, mut messages) = self.connector.open().await?;
-        let sql: String = self.channels.iter().map(|channel| format!("listen {};", quoted(channel))).collect();
+        let sql =
+            self.channels.iter().map(|channel| format!("listen {}", quoted(channel))).collect::<Vec<_>>().join(";");
         {
             // Nothing moves on the connection unless its messages are polled.
             let listening = client.batch_execute(&sql);

@@ -147,7 +147,7 @@ impl Pool {
                 // After a failover this may be the former primary. Whoever asked for a read has said so.
                 session.renew();
             }
-            let stale = known && error.code().is_some_and(|code| may_be_stale(code));
+            let stale = known && error.code().is_some_and(may_be_stale);
             if stale {
                 session.forget(transaction.sql);
             }

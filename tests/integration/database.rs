@@ -21,7 +21,7 @@ fn open(url: &str) -> Database {
 
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await.unwrap() });
+    runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), test).await.unwrap() });
 }
 
 fn as_role<'a>(
