@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::exit;
 use crate::lifecycle::Ended;
-use crate::{auth, config, docs, net, site, telemetry, tls};
+use crate::{auth, config, db, docs, net, site, telemetry, tls};
 
 /// Why Beacon cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,12 @@ pub enum Error {
         /// The one that came later.
         second: String,
     },
+    /// The database cannot be used.
+    #[error("database: the database cannot be used")]
+    Database(#[source] db::Error),
+    /// There is no database.
+    #[error("no database is configured: set DATABASE_URL or database.url")]
+    NoDatabase,
     /// Logs cannot be written.
     #[error("log: the logs cannot be set up")]
     Log(#[source] telemetry::Error),

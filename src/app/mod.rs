@@ -6,6 +6,7 @@
 mod banner;
 mod build;
 mod control;
+mod database;
 pub mod doctor;
 mod doors;
 mod error;
@@ -18,6 +19,7 @@ mod status;
 
 pub use build::check;
 pub use control::{ask, place};
+pub use database::of as database;
 pub use error::Error;
 pub use run::serve;
 pub use state::find as state_dir;

@@ -13,6 +13,7 @@ mod env;
 mod failure;
 mod handover;
 mod man;
+mod migrate;
 mod nss;
 mod output;
 mod password;
@@ -90,6 +91,7 @@ enum Command {
     Handover(handover::Handover),
     Status(status::StatusCommand),
     Doctor(doctor::Doctor),
+    Migrate(migrate::Migrate),
     Config(config::ConfigCommand),
     Env(env::EnvCommand),
     Backup(backup::Backup),
@@ -135,6 +137,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Handover(command) => command.run(),
         Command::Status(command) => command.run(&sources),
         Command::Doctor(command) => command.run(&sources),
+        Command::Migrate(command) => command.run(&sources),
         Command::Config(command) => command.run(&sources),
         Command::Env(command) => command.run(&sources),
         Command::Backup(command) => command.run(&sources),

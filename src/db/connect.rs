@@ -185,9 +185,9 @@ fn refused(error: &DbError) -> bool {
 fn log_notice(message: &AsyncMessage) {
     if let AsyncMessage::Notice(notice) = message {
         if notice.severity() == "WARNING" {
-            tracing::warn!(code = notice.code().code(), "the database warns: {}", notice.message())
+            tracing::warn!(code = notice.code().code(), "the database warns: {}", notice.message());
         } else {
-            tracing::debug!(code = notice.code().code(), "the database says: {}", notice.message())
+            tracing::debug!(code = notice.code().code(), "the database says: {}", notice.message());
         }
     }
 }

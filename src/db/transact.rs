@@ -136,10 +136,10 @@ impl Pool {
             let mut session = self.get().await?;
             let limit = session.shared.request_timeout;
             let known = session.known(transaction.sql).is_some();
-            let result = match tokio::time::timeout(limit, session.exchange(transaction, &mut accept)).await {
-                Ok(result) => result,
+            let exchange = session.exchange(transaction, &mut accept);
+            let Ok(result) = tokio::time::timeout(limit, exchange).await else {
                 // The session is dropped with an open transaction: its statement is cancelled, its connection closed.
-                Err(_) => return Err(Error::Timeout(limit)),
+                return Err(Error::Timeout(limit));
             };
             let Err(Error::Query(error)) = &result else { return result };
             session.note(error);

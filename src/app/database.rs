@@ -1,0 +1,33 @@
+//! The database that the configuration leads to, for `serve` and for commands.
+
+use super::Error;
+use crate::assets;
+use crate::config::Config;
+use crate::db::Database;
+use crate::secret::Secret;
+
+/// The database at `url`, without going there.
+///
+/// # Errors
+/// A URL that cannot be used, or unreadable certificates.
+pub fn open(config: &Config, url: &Secret) -> Result<Database, Error> {
+    static NONE: include_dir::Dir<'_> = include_dir::Dir::new("", &[]);
+    let own = assets::folder("migrations").unwrap_or(&NONE);
+    Database::new(&config.database, url, own, roles(config)).map_err(Error::Database)
+}
+
+/// The database that commands work with.
+///
+/// # Errors
+/// None is configured, or as [`open`].
+pub fn of(config: &Config) -> Result<Database, Error> {
+    if config.database.url.is_empty() {
+        return Err(Error::NoDatabase);
+    }
+    open(config, &config.database.url)
+}
+
+/// Roles that the configuration names and that requests change to.
+fn roles(_config: &Config) -> Vec<String> {
+    Vec::new()
+}
