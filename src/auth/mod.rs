@@ -10,6 +10,7 @@ mod error;
 mod gate;
 mod guard;
 mod mac;
+pub mod passwords;
 mod proofs;
 mod throttle;
 mod users;
