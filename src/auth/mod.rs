@@ -9,6 +9,7 @@ mod credentials;
 mod error;
 mod gate;
 mod guard;
+pub mod jwt;
 mod mac;
 pub mod passwords;
 mod proofs;
