@@ -56,7 +56,7 @@ impl Listener {
                 }
                 // Counted before the attempt, so that one which is dropped half-way counts too.
                 self.failures = self.failures.saturating_add(1);
-                match self.connect().await {
+                match connect(&self.connector, &self.channels).await {
                     Ok(connection) => {
                         self.connection = Some(connection);
                         self.failures = 0;
@@ -87,26 +87,27 @@ impl Listener {
             }
         }
     }
+}
 
-    async fn connect(&self) -> Result<(Client, Messages), Error> {
-        let (client, mut messages) = self.connector.open().await?;
-        let sql =
-            self.channels.iter().map(|channel| format!("listen {}", quoted(channel))).collect::<Vec<_>>().join(";");
-        {
-            // Nothing moves on the connection unless its messages are polled.
-            let listening = client.batch_execute(&sql);
-            tokio::pin!(listening);
-            loop {
-                tokio::select! {
-                    done = &mut listening => { done?; break; }
-                    message = messages.next() => match message {
-                        Some(Ok(_)) => {}
-                        Some(Err(error)) => return Err(error.into()),
-                        None => return Err(Error::Absent("the connection was closed".into())),
-                    }
+/// Apart from the listener: what is borrowed while the future waits must be fit for several threads, and a stream of
+/// messages is not.
+async fn connect(connector: &Connector, channels: &[String]) -> Result<(Client, Messages), Error> {
+    let (client, mut messages) = connector.open().await?;
+    let sql = channels.iter().map(|channel| format!("listen {}", quoted(channel))).collect::<Vec<_>>().join(";");
+    {
+        // Nothing moves on the connection unless its messages are polled.
+        let listening = client.batch_execute(&sql);
+        tokio::pin!(listening);
+        loop {
+            tokio::select! {
+                done = &mut listening => { done?; break; }
+                message = messages.next() => match message {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(error.into()),
+                    None => return Err(Error::Absent("the connection was closed".into())),
                 }
             }
         }
-        Ok((client, messages))
     }
+    Ok((client, messages))
 }
