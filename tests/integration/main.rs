@@ -8,6 +8,7 @@ mod attacks;
 mod control;
 mod database;
 mod edge;
+mod identity;
 mod life;
 mod nss;
 mod services;

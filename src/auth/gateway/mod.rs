@@ -5,6 +5,7 @@
 //! different one is refused. Other schemes of Authorization belong to others. Whoever brings nothing is anonymous.
 
 mod cache;
+mod follow;
 mod refusal;
 mod role;
 
@@ -22,6 +23,7 @@ use uuid::Uuid;
 use super::jwt::{Invalid, Keys};
 use super::keys::{ApiKeys, Found, is_whole, looks_like_key};
 use cache::{Cache, Entry, Name};
+pub use follow::{CHANNEL, follow, load};
 pub use refusal::Refusal;
 pub use role::{NoPath, RolePath};
 
@@ -165,7 +167,9 @@ impl Gateway {
     ) -> Result<(Caller, u64, Option<Found>), Refusal> {
         let (from_key, mut expires, found) = match key {
             Some(text) if looks_like_key(text) => {
-                let found = self.0.api_keys.find(text).ok_or_else(|| bad_key(Some(text)))?;
+                let loaded = self.0.api_keys.is_loaded();
+                let unknown = || if loaded { bad_key(Some(text)) } else { Refusal::unready() };
+                let found = self.0.api_keys.find(text).ok_or_else(unknown)?;
                 let caller = Caller {
                     authenticated: Some(&found.key.role) != self.0.options.anonymous.as_ref(),
                     key: Some(found.key.id),
@@ -197,10 +201,12 @@ impl Gateway {
 
     /// Who a token is from, and until when that is known.
     fn verify(&self, token: &str, now: u64) -> Result<(Caller, u64), Refusal> {
-        if self.0.keys.is_empty() {
-            return Err(Refusal::keyless());
-        }
-        let claims = self.0.keys.verify_at(token, now)?;
+        let loaded = self.0.keys.is_loaded();
+        let claims = match self.0.keys.verify_at(token, now) {
+            Err(Invalid::NoKey | Invalid::Signature) if !loaded => return Err(Refusal::unready()),
+            _ if loaded && self.0.keys.is_empty() => return Err(Refusal::keyless()),
+            result => result?,
+        };
         let expires = claims.expires().map_or(now + LONGEST, |end| end.saturating_add(SKEW).min(now + LONGEST));
         let caller = self.caller(claims.into_object())?;
         Ok((caller, expires))

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use crate::auth::jwt::Invalid;
@@ -40,6 +40,14 @@ impl Refusal {
         Self { status, ..Self::new("PGRST300", "Server lacks JWT secret", "") }
     }
 
+    /// Nobody can say yet whether the credentials are good: a 401 would end the sessions of clients.
+    pub(super) fn unready() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            ..Self::new("PGRST000", "Database connection error. Retrying the connection.", "")
+        }
+    }
+
     /// The value of WWW-Authenticate (RFC 6750 section 3), if the status asks for it.
     #[must_use]
     pub fn challenge(&self) -> Option<HeaderValue> {
@@ -73,6 +81,9 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if let Some(challenge) = self.challenge() {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }

@@ -244,3 +244,23 @@ fn the_last_use_of_a_key_is_known() {
         assert_eq!(scene.api_keys.uses(), [(scene.rows[0].id, NOW + later)]);
     }
 }
+
+#[test]
+fn before_the_database_was_asked_nobody_is_told_that_credentials_are_bad() {
+    let keys = Keys::of_settings(Settings::default()).unwrap();
+    let api_keys = ApiKeys::default();
+    let gateway = Gateway::new(keys.clone(), api_keys.clone(), Options::default());
+    let token = scene().token(json!({}));
+    for (key, bearer) in [(Some("sb_secret_x"), None), (None, Some(token.as_str()))] {
+        let refusal = gateway.identify_at(key, bearer, NOW).unwrap_err();
+        assert_eq!((refusal.code, refusal.status.as_u16()), ("PGRST000", 503));
+        assert_eq!(refusal.response().headers()["retry-after"], "1");
+    }
+    assert_eq!(gateway.identify_at(None, Some("x.y"), NOW).unwrap_err().code, "PGRST301");
+    assert!(gateway.identify_at(None, None, NOW).is_ok());
+    keys.replace(&[generate(Status::Current).unwrap()]).unwrap();
+    api_keys.replace(Vec::new());
+    for (key, bearer) in [(Some("sb_secret_x"), None), (None, Some(token.as_str()))] {
+        assert_eq!(gateway.identify_at(key, bearer, NOW).unwrap_err().status.as_u16(), 401);
+    }
+}

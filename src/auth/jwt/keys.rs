@@ -2,7 +2,7 @@
 //! with, swapped whole when keys rotate.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -92,6 +92,7 @@ struct Inner {
     foreign: Vec<(Verifier, Option<Arc<Issuer>>)>,
     ring: ArcSwap<Ring>,
     epoch: AtomicU64,
+    loaded: AtomicBool,
 }
 
 /// The keys of one moment.
@@ -110,7 +111,36 @@ struct Signer {
     key: EncodingKey,
 }
 
+impl Status {
+    /// Its name in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Next => "next",
+            Self::Current => "current",
+            Self::Previous => "previous",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// The status with this name in the database.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Next, Self::Current, Self::Previous, Self::Revoked].into_iter().find(|status| status.as_str() == name)
+    }
+}
+
 impl Keys {
+    /// Keys from the settings alone, until [`Keys::replace`] brings those of the database.
+    ///
+    /// # Errors
+    /// A key of an issuer that cannot be used.
+    pub fn of_settings(settings: Settings) -> Result<Self, KeyError> {
+        let keys = Self::new(settings, &[])?;
+        keys.0.loaded.store(false, Ordering::Release);
+        Ok(keys)
+    }
+
     /// Keys from the settings and the database.
     ///
     /// # Errors
@@ -123,7 +153,7 @@ impl Keys {
             foreign.extend(keys.into_iter().map(|key| (key, Some(owner.clone()))));
         }
         let ring = ArcSwap::from_pointee(Ring::new(&settings, &foreign, stored)?);
-        Ok(Self(Arc::new(Inner { settings, foreign, ring, epoch: AtomicU64::new(0) })))
+        Ok(Self(Arc::new(Inner { settings, foreign, ring, epoch: AtomicU64::new(0), loaded: AtomicBool::new(true) })))
     }
 
     /// Takes another state of the database. What was signed with a key that is gone is refused from now on.
@@ -137,6 +167,7 @@ impl Keys {
         if old.ids.iter().any(|id| new.ids.binary_search(id).is_err()) {
             self.0.epoch.fetch_add(1, Ordering::Release);
         }
+        self.0.loaded.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -201,6 +232,12 @@ impl Keys {
         };
         claims.check(&rules, now)?;
         Ok(claims)
+    }
+
+    /// Whether the database has been asked for keys.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.0.loaded.load(Ordering::Acquire)
     }
 
     /// Whether no token at all can be verified.

@@ -8,6 +8,7 @@ mod claims;
 mod invalid;
 mod key;
 mod keys;
+pub mod store;
 #[cfg(test)]
 mod tests;
 mod token;

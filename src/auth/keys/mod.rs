@@ -3,6 +3,7 @@
 //! A key is random; only its SHA-256 is needed to recognise it, and of secret keys nothing else is kept. Looking up a
 //! hash leaks nothing through time that helps: who chooses a key cannot choose the bytes that are compared.
 
+pub mod store;
 mod table;
 mod text;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use uuid::Uuid;
@@ -33,7 +33,7 @@ pub struct Found {
     pub used: Arc<AtomicU64>,
 }
 
-/// The keys that are good. A cheap clone; all clones change together.
+/// The keys that are good; by default none is known yet. A cheap clone; all clones change together.
 #[derive(Clone, Default)]
 pub struct ApiKeys(Arc<Inner>);
 
@@ -41,6 +41,7 @@ pub struct ApiKeys(Arc<Inner>);
 struct Inner {
     table: ArcSwap<HashMap<[u8; 32], Found>>,
     epoch: AtomicU64,
+    loaded: AtomicBool,
 }
 
 impl ApiKeys {
@@ -60,9 +61,16 @@ impl ApiKeys {
             keys.into_iter().map(|key| (key.hash, Found { used: used(&key), key })).collect();
         let changed = old.iter().any(|(hash, found)| new.get(hash).is_none_or(|new| new.key != found.key));
         self.0.table.store(Arc::new(new));
+        self.0.loaded.store(true, Ordering::Release);
         if changed {
             self.0.epoch.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Whether the database has been asked for keys.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.0.loaded.load(Ordering::Acquire)
     }
 
     /// The key with this text.

@@ -145,7 +145,8 @@ impl Stored {
             Form::Bcrypt { hash, .. } => 2 << 56 | hash.get(4..6).and_then(|cost| cost.parse().ok()).unwrap_or(0),
             Form::Pbkdf2 { rounds, sha1, .. } => 3 << 56 | u64::from(*sha1) << 48 | u64::from(*rounds),
             Form::Scrypt { params, .. } => {
-                4 << 56 | (u64::from(params.r() * params.p()) << u32::from(params.log_n())) & (1 << 56) - 1
+                let work = u64::from(params.r() * params.p()) << u32::from(params.log_n());
+                4 << 56 | (work & ((1 << 56) - 1))
             }
         }
     }
