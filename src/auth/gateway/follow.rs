@@ -10,7 +10,7 @@ use crate::error::BoxError;
 /// What is told on this channel is looked up again.
 pub const CHANNEL: &str = "beacon_keys";
 /// A notification can be missed; a key is then known or void after this at the latest.
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_mins(1);
 /// After a failure it is tried again sooner.
 const AGAIN: Duration = Duration::from_secs(2);
 

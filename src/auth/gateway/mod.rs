@@ -123,7 +123,7 @@ impl Gateway {
     }
 
     fn identify_at(&self, key: Option<&str>, bearer: Option<&str>, now: u64) -> Result<Arc<Caller>, Refusal> {
-        let bearer = self.without_key(key, bearer)?;
+        let bearer = without_key(key, bearer)?;
         if key.is_none() && bearer.is_none() {
             return self.0.anonymous.clone().ok_or_else(Refusal::anonymous);
         }
@@ -141,22 +141,6 @@ impl Gateway {
         let entry = Entry { caller: caller.clone(), expires, epoch, key_used, used: AtomicBool::new(false) };
         self.0.cache.add(name, entry, now);
         Ok(caller)
-    }
-
-    /// The Bearer token, unless it is the API key once more.
-    fn without_key<'a>(&self, key: Option<&str>, bearer: Option<&'a str>) -> Result<Option<&'a str>, Refusal> {
-        let Some(token) = bearer else { return Ok(None) };
-        if !looks_like_key(token) {
-            return Ok(bearer);
-        }
-        if key.is_some_and(|key| key.as_bytes().ct_eq(token.as_bytes()).into()) {
-            return Ok(None);
-        }
-        Err(Refusal::new(
-            "invalid_api_key",
-            "An API key is no Bearer token",
-            "Send the key in the header \"apikey\"; Authorization is for the access token of a user.",
-        ))
     }
 
     fn judge(
@@ -228,6 +212,22 @@ impl Gateway {
             role,
         })
     }
+}
+
+/// The Bearer token, unless it is the API key once more.
+fn without_key<'a>(key: Option<&str>, bearer: Option<&'a str>) -> Result<Option<&'a str>, Refusal> {
+    let Some(token) = bearer else { return Ok(None) };
+    if !looks_like_key(token) {
+        return Ok(bearer);
+    }
+    if key.is_some_and(|key| key.as_bytes().ct_eq(token.as_bytes()).into()) {
+        return Ok(None);
+    }
+    Err(Refusal::new(
+        "invalid_api_key",
+        "An API key is no Bearer token",
+        "Send the key in the header \"apikey\"; Authorization is for the access token of a user.",
+    ))
 }
 
 /// The one header of this name: with two of them, what is behind could see another one than we did.

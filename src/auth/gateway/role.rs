@@ -48,12 +48,11 @@ impl FromStr for RolePath {
                 continue;
             }
             let key = rest.strip_prefix('.').ok_or(NoPath)?;
-            let (key, after) = match key.strip_prefix('"') {
-                Some(quoted) => quoted.split_once('"').ok_or(NoPath)?,
-                None => {
-                    let plain = |ch: char| ch.is_alphanumeric() || "_$@".contains(ch);
-                    key.split_at(key.find(|ch| !plain(ch)).unwrap_or(key.len()))
-                }
+            let (key, after) = if let Some(quoted) = key.strip_prefix('"') {
+                quoted.split_once('"').ok_or(NoPath)?
+            } else {
+                let plain = |ch: char| ch.is_alphanumeric() || "_$@".contains(ch);
+                key.split_at(key.find(|ch| !plain(ch)).unwrap_or(key.len()))
             };
             if key.is_empty() {
                 return Err(NoPath);

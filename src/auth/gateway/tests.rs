@@ -42,7 +42,7 @@ fn scene() -> Scene {
 }
 
 impl Scene {
-    fn token(&self, claims: Value) -> String {
+    fn token(&self, claims: &Value) -> String {
         let mut all = json!({ "exp": NOW + 60, "role": "authenticated" });
         all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
         self.keys.sign(&all).unwrap()
@@ -92,7 +92,7 @@ fn a_key_gives_its_role() {
 fn a_token_gives_role_subject_session_and_claims() {
     let scene = scene();
     let session = Uuid::new_v4();
-    let token = scene.token(json!({ "sub": "ann", "session_id": session, "n": 1 }));
+    let token = scene.token(&json!({ "sub": "ann", "session_id": session, "n": 1 }));
     let caller = scene.ask(None, Some(&token)).unwrap();
     assert_eq!(
         (&*caller.role, caller.subject.as_deref(), caller.session),
@@ -109,7 +109,7 @@ fn a_token_gives_role_subject_session_and_claims() {
 #[test]
 fn a_token_wins_over_a_key_and_the_key_stays_known() {
     let scene = scene();
-    let token = scene.token(json!({ "sub": "ann" }));
+    let token = scene.token(&json!({ "sub": "ann" }));
     for key in [&scene.publishable, &scene.secret] {
         let caller = scene.ask(Some(key), Some(&token)).unwrap();
         assert_eq!((&*caller.role, caller.subject.as_deref()), ("authenticated", Some("ann")));
@@ -138,12 +138,12 @@ fn an_api_key_is_no_bearer_token() {
 #[test]
 fn a_token_can_be_the_key_as_in_older_projects() {
     let scene = scene();
-    let legacy = scene.token(json!({ "role": "service_role" }));
+    let legacy = scene.token(&json!({ "role": "service_role" }));
     assert_eq!(&*scene.ask(Some(&legacy), None).unwrap().role, "service_role");
     assert_eq!(&*scene.ask(Some(&legacy), Some(&legacy)).unwrap().role, "service_role");
-    let user = scene.token(json!({ "sub": "ann" }));
+    let user = scene.token(&json!({ "sub": "ann" }));
     assert_eq!(scene.ask(Some(&legacy), Some(&user)).unwrap().subject.as_deref(), Some("ann"));
-    let expired = scene.token(json!({ "exp": NOW - 60 }));
+    let expired = scene.token(&json!({ "exp": NOW - 60 }));
     assert_eq!(scene.code(Some(&expired), Some(&user)), "PGRST303");
     assert_eq!(scene.code(Some("hunter2"), Some(&user)), "PGRST301");
 }
@@ -177,7 +177,7 @@ fn headers_are_read_strictly() {
 #[test]
 fn a_key_that_is_revoked_is_refused_at_once_with_a_hint() {
     let scene = scene();
-    let token = scene.token(json!({}));
+    let token = scene.token(&json!({}));
     assert!(scene.ask(Some(&scene.secret), None).is_ok());
     assert!(scene.ask(Some(&scene.secret), Some(&token)).is_ok());
     scene.api_keys.replace(vec![scene.rows[0].clone()]);
@@ -192,7 +192,7 @@ fn a_key_that_is_revoked_is_refused_at_once_with_a_hint() {
 #[test]
 fn a_signing_key_that_is_revoked_takes_remembered_tokens_along() {
     let scene = scene();
-    let token = scene.token(json!({}));
+    let token = scene.token(&json!({}));
     assert!(scene.ask(None, Some(&token)).is_ok());
     scene.keys.replace(&[generate(Status::Current).unwrap()]).unwrap();
     assert_eq!(scene.code(None, Some(&token)), "PGRST301");
@@ -201,7 +201,7 @@ fn a_signing_key_that_is_revoked_takes_remembered_tokens_along() {
 #[test]
 fn a_remembered_token_ends_when_it_says() {
     let scene = scene();
-    let token = scene.token(json!({}));
+    let token = scene.token(&json!({}));
     let at =
         |seconds: u64| scene.gateway.identify_at(None, Some(&token), NOW + seconds).map_err(|refusal| refusal.message);
     let (first, second) = (at(0).unwrap(), at(59).unwrap());
@@ -214,15 +214,15 @@ fn a_remembered_token_ends_when_it_says() {
 fn the_role_is_where_the_options_say_and_the_claims_show_it() {
     let options = Options { role_claim: ".app.roles[0]".parse().unwrap(), ..Options::default() };
     let scene = scene_with(options);
-    let token = scene.token(json!({ "role": "ignored", "app": { "roles": ["editor"] } }));
+    let token = scene.token(&json!({ "role": "ignored", "app": { "roles": ["editor"] } }));
     let caller = scene.ask(None, Some(&token)).unwrap();
     assert_eq!(&*caller.role, "editor");
     assert_eq!(serde_json::from_str::<Value>(&caller.claims).unwrap()["role"], "editor");
-    let none = scene.ask(None, Some(&scene.token(json!({ "sub": "ann" })))).unwrap();
+    let none = scene.ask(None, Some(&scene.token(&json!({ "sub": "ann" })))).unwrap();
     assert_eq!((&*none.role, none.authenticated, none.subject.as_deref()), ("anon", false, Some("ann")));
-    let odd = scene.token(json!({ "app": { "roles": [{ "x": 1 }] } }));
+    let odd = scene.token(&json!({ "app": { "roles": [{ "x": 1 }] } }));
     assert_eq!(scene.code(None, Some(&odd)), "PGRST303");
-    let own = scene.token(json!({ "app": { "roles": ["none"] } }));
+    let own = scene.token(&json!({ "app": { "roles": ["none"] } }));
     assert_eq!(scene.code(None, Some(&own)), "PGRST303");
 }
 
@@ -250,7 +250,7 @@ fn before_the_database_was_asked_nobody_is_told_that_credentials_are_bad() {
     let keys = Keys::of_settings(Settings::default()).unwrap();
     let api_keys = ApiKeys::default();
     let gateway = Gateway::new(keys.clone(), api_keys.clone(), Options::default());
-    let token = scene().token(json!({}));
+    let token = scene().token(&json!({}));
     for (key, bearer) in [(Some("sb_secret_x"), None), (None, Some(token.as_str()))] {
         let refusal = gateway.identify_at(key, bearer, NOW).unwrap_err();
         assert_eq!((refusal.code, refusal.status.as_u16()), ("PGRST000", 503));

@@ -86,7 +86,7 @@ fn algorithm(name: &str) -> Result<Algorithm, Invalid> {
     if name.eq_ignore_ascii_case("none") {
         return Err(Invalid::Unsecured);
     }
-    name.parse().map_err(|_| Invalid::Algorithm(name.chars().filter(|ch| ch.is_ascii_graphic()).take(32).collect()))
+    name.parse().map_err(|_| Invalid::Algorithm(name.chars().filter(char::is_ascii_graphic).take(32).collect()))
 }
 
 /// What `typ` an access token may have. Tokens for other purposes have another one (RFC 8725 section 3.11).

@@ -127,16 +127,12 @@ impl Hasher {
     }
 
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        let permit = match self.0.computing.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let _place = self.0.waiting.try_acquire().map_err(|_| Error::Busy)?;
-                let turn = self.0.computing.clone().acquire_owned();
-                tokio::time::timeout(self.0.patience, turn)
-                    .await
-                    .map_err(|_| Error::Busy)?
-                    .map_err(|_| Error::Failed)?
-            }
+        let permit = if let Ok(permit) = self.0.computing.clone().try_acquire_owned() {
+            permit
+        } else {
+            let _place = self.0.waiting.try_acquire().map_err(|_| Error::Busy)?;
+            let turn = tokio::time::timeout(self.0.patience, self.0.computing.clone().acquire_owned()).await;
+            turn.map_err(|_| Error::Busy)?.map_err(|_| Error::Failed)?
         };
         // The permit goes with the work: a client that hangs up does not make room before the thread is free.
         tokio::task::spawn_blocking(move || {
