@@ -14,6 +14,9 @@ pub struct Name {
     pub name: Arc<str>,
 }
 
+/// Names and values of settings, as `set_config` takes them.
+pub type Settings = Vec<(Box<str>, Box<str>)>;
+
 /// Everything that can be asked for.
 #[derive(Debug, Default)]
 pub struct Catalog {
@@ -29,7 +32,7 @@ pub struct Catalog {
     /// Names of time zones, in lower case, as `Prefer: timezone` may give them, and as PostgreSQL writes them.
     pub time_zones: HashMap<Box<str>, Box<str>>,
     /// Settings of roles (`ALTER ROLE … SET`) that a request takes over when it changes to the role, as statement_timeout.
-    pub role_settings: HashMap<Box<str>, Vec<(Box<str>, Box<str>)>>,
+    pub role_settings: HashMap<Box<str>, Settings>,
     /// Roles that the request's login may change to, with whether each bypasses row-level security.
     pub roles: HashMap<Box<str>, bool>,
 }
@@ -178,7 +181,7 @@ pub struct Function {
     pub volatility: Volatility,
     /// Settings of its own (`CREATE FUNCTION … SET`) that must hold for the whole transaction, such as
     /// statement_timeout and default_transaction_isolation.
-    pub settings: Vec<(Box<str>, Box<str>)>,
+    pub settings: Settings,
 }
 
 /// An argument of a function.

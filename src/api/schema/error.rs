@@ -12,4 +12,7 @@ pub enum Error {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The database cannot be reached, or has no connection free.
+    #[error("the schema cannot be read")]
+    Database(#[from] crate::db::Error),
 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::catalog::{Function, Name, Parameter, Returns, Volatility};
+use super::describe::Description;
 use super::names::Names;
-use super::read::{self, Described};
+use super::read;
 
 /// Settings of a function that are taken over for the whole transaction, because within the function they come too late.
 const HOISTED: [&str; 3] = ["statement_timeout", "plan_filter.statement_cost_limit", "default_transaction_isolation"];
@@ -24,13 +25,13 @@ struct Argument<'a> {
 /// name its arguments.
 pub(super) fn callable(
     functions: &[read::Function],
-    types: &HashMap<u32, &Described>,
+    description: &Description<'_>,
     names: &mut Names,
 ) -> HashMap<Name, Vec<Arc<Function>>> {
     let mut found: HashMap<Name, Vec<Arc<Function>>> = HashMap::new();
     for function in functions {
         let name = names.name(&function.schema, &function.name);
-        if let Some(function) = build(function, name, types, names) {
+        if let Some(function) = build(function, name, description, names) {
             found.entry(function.name.clone()).or_default().push(Arc::new(function));
         }
     }
@@ -47,24 +48,19 @@ pub(super) fn callable(
     found
 }
 
-fn build(
-    function: &read::Function,
-    name: Name,
-    types: &HashMap<u32, &Described>,
-    names: &mut Names,
-) -> Option<Function> {
+fn build(function: &read::Function, name: Name, description: &Description<'_>, names: &mut Names) -> Option<Function> {
     let arguments = arguments(function);
     let given: Vec<&Argument<'_>> =
         arguments.iter().filter(|argument| matches!(argument.mode, "i" | "b" | "v")).collect();
     let unnamed: Vec<&&Argument<'_>> = given.iter().filter(|argument| argument.name.is_empty()).collect();
     match unnamed.as_slice() {
         [] => {}
-        [only] if given.len() == 1 && WHOLE.contains(&&*types.get(&only.type_oid)?.name) => {}
+        [only] if given.len() == 1 && WHOLE.contains(&&*description.of_type(only.type_oid)?.name) => {}
         _ => return None,
     }
     let required = given.len().saturating_sub(function.defaults.max(0) as usize);
     let parameter = |(at, argument): (usize, &&Argument<'_>)| {
-        let type_name = types.get(&argument.type_oid)?.name.as_str();
+        let type_name = description.of_type(argument.type_oid)?.name.as_str();
         Some(Parameter {
             name: names.keep(argument.name),
             type_name: type_name.into(),
@@ -74,10 +70,10 @@ fn build(
         })
     };
     let parameters = given.iter().enumerate().map(parameter).collect::<Option<Vec<_>>>()?;
-    let returns = returns(function, &arguments, types, names)?;
+    let returns = returns(function, &arguments, description, names)?;
     Some(Function {
         name,
-        comment: function.comment.as_deref().map(Into::into),
+        comment: description.of_function(function.oid),
         parameters,
         returns_set: function.set,
         returns,
@@ -115,12 +111,12 @@ fn without_length(type_name: &str) -> &str {
 fn returns(
     function: &read::Function,
     arguments: &[Argument<'_>],
-    types: &HashMap<u32, &Described>,
+    description: &Description<'_>,
     names: &mut Names,
 ) -> Option<Returns> {
     let mut columns = Vec::new();
     for argument in arguments.iter().filter(|argument| matches!(argument.mode, "o" | "b" | "t")) {
-        columns.push((names.keep(argument.name), types.get(&argument.type_oid)?.name.as_str().into()));
+        columns.push((names.keep(argument.name), description.of_type(argument.type_oid)?.name.as_str().into()));
     }
     if !columns.is_empty() {
         // Results without a name are called by their place.
@@ -129,7 +125,7 @@ fn returns(
         }
         return Some(Returns::Columns(columns));
     }
-    let result = types.get(&function.result)?;
+    let result = description.of_type(function.result)?;
     Some(match (result.base_name.as_str(), &result.composite) {
         ("void", _) => Returns::Void,
         ("record", _) => Returns::Record,

@@ -39,19 +39,21 @@ struct Standing<'a> {
     columns: Vec<Vec<i16>>,
 }
 
-/// The primary keys that a view shows whole, one after the other, in the order of its columns.
-pub(super) fn shown_primary_keys(end: &End, constraints: &[Constraint]) -> Vec<Arc<str>> {
-    let mut keys: Vec<Vec<i16>> = constraints
-        .iter()
-        .filter(|constraint| constraint.kind == "p")
-        .filter_map(|constraint| {
-            // Of a column that is shown twice the first one counts.
-            let first = |column: &i16| end.shown.get(&(constraint.relation, *column))?.first().copied();
-            constraint.columns.iter().map(first).collect()
-        })
-        .collect();
+/// The primary keys that a view shows whole, one after the other, in the order of its columns. `columns` are the view's
+/// own, `shown` what they show, `primary_keys` those of tables.
+pub(super) fn shown_primary_keys(
+    columns: &HashMap<i16, Arc<str>>,
+    shown: &HashMap<Source, Vec<i16>>,
+    primary_keys: &HashMap<u32, &[i16]>,
+) -> Vec<Arc<str>> {
+    let tables: HashSet<u32> = shown.keys().map(|(table, _)| *table).collect();
+    let key = |table: u32| -> Option<Vec<i16>> {
+        // Of a column that is shown twice the first one counts.
+        primary_keys.get(&table)?.iter().map(|column| shown.get(&(table, *column))?.first().copied()).collect()
+    };
+    let mut keys: Vec<Vec<i16>> = tables.into_iter().filter_map(key).collect();
     keys.sort();
-    keys.iter().flatten().filter_map(|column| end.column(*column)).collect()
+    keys.iter().flatten().filter_map(|column| columns.get(column).cloned()).collect()
 }
 
 /// All relationships among `ends`, from each relation to others, in a stable order.
@@ -282,14 +284,14 @@ fn order(relationship: &Relationship) -> Place<'_> {
     place
 }
 
-/// What `relation` is for relationships, its keys yet to come.
+/// What `relation` is for relationships.
 pub(super) fn end(relation: &Relation, columns: HashMap<i16, Arc<str>>, shown: HashMap<Source, Vec<i16>>) -> End {
     use super::catalog::RelationKind::{Materialized, View};
     End {
         name: relation.name.clone(),
         columns,
         is_view: matches!(relation.kind, View | Materialized),
-        primary_key: Vec::new(),
+        primary_key: relation.primary_key.clone(),
         shown,
     }
 }

@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 
-use super::catalog::{Catalog, Column, Name, Relation, RelationKind};
+use super::catalog::{Catalog, Name, Relation};
+use super::describe::Description;
 use super::error::Error;
 use super::functions;
 use super::lineage::{Lineage, Protection};
 use super::links::{self, Ends};
 use super::names::Names;
-use super::read::{self, Described};
+use super::read;
 use super::roles;
 
-/// Begins the transaction. Compiling such queries takes longer than running them.
-const BEGIN: &str =
-    "begin isolation level repeatable read read only; set local search_path to ''; set local jit to off";
+/// The transaction sees one state of the catalogue. Compiling such queries takes longer than running them.
+const SETTINGS: &str = "set transaction isolation level repeatable read, read only; set local search_path to ''; \
+                        set local jit to off";
 
 const TIME_ZONES: &str = "select name from pg_timezone_names";
 
@@ -31,31 +32,23 @@ pub struct Scope<'a> {
     pub login: Option<&'a str>,
 }
 
-/// Reads the catalogue over `session`, which must be in no transaction. `last` is an older catalogue of the same server,
-/// whose list of time zones is kept: it is slow to read and does not change.
+/// Reads the catalogue within `transaction`, which must be new. `last` is an older catalogue of the same server, whose
+/// list of time zones is kept: it is slow to read and does not change.
 ///
 /// # Errors
 ///
-/// When a query fails. The session is then out of the transaction, or lost.
-pub async fn load(session: &Client, scope: &Scope<'_>, last: Option<&Catalog>) -> Result<Catalog, Error> {
-    let outside = |source| Error::Query { what: "anything", source };
-    session.batch_execute(BEGIN).await.map_err(outside)?;
-    let catalog = within(session, scope, last).await;
-    let end = if catalog.is_ok() { "commit" } else { "rollback" };
-    let ended = session.batch_execute(end).await.map_err(outside);
-    let catalog = catalog?;
-    ended?;
-    Ok(catalog)
-}
-
-async fn within(session: &Client, scope: &Scope<'_>, last: Option<&Catalog>) -> Result<Catalog, Error> {
+/// When a query fails.
+pub async fn load(transaction: &Transaction<'_>, scope: &Scope<'_>, last: Option<&Catalog>) -> Result<Catalog, Error> {
+    let session = transaction.client();
+    session.batch_execute(SETTINGS).await.map_err(|source| Error::Query { what: "anything", source })?;
     let relations = read::relations(session, scope.schemas).await?;
     let oids: Vec<u32> = relations.iter().map(|relation| relation.oid).collect();
     let columns = read::columns(session, &oids).await?;
     let routines = read::functions(session, scope.schemas).await?;
     let types = read::types(session, &type_oids(&columns, &routines)).await?;
-    let types: HashMap<u32, &Described> = types.iter().map(|described| (described.oid, described)).collect();
+    let comments = read::comments(session).await?;
     let constraints = read::constraints(session).await?;
+    let description = Description::read(session, &columns, &types, &comments).await?;
 
     let views: Vec<u32> =
         relations.iter().filter(|relation| matches!(&*relation.kind, "v" | "m")).map(|relation| relation.oid).collect();
@@ -68,44 +61,39 @@ async fn within(session: &Client, scope: &Scope<'_>, last: Option<&Catalog>) -> 
     let computed = read::computed(session, &searched).await?;
 
     let mut names = Names::default();
-    let mut catalog = Catalog::default();
     let mut ends = Ends::new();
-    let mut by_relation = grouped(&columns);
     let mut assembled: HashMap<u32, Relation> = HashMap::new();
-    for relation in &relations {
-        let columns = by_relation.remove(&relation.oid).unwrap_or_default();
-        let exposed = scope.schemas.contains(&relation.schema);
-        let (relation, oid) = (build(relation, columns, &types, protection.of(relation.oid), &mut names), relation.oid);
-        if exposed {
-            let numbers = columns.iter().zip(&relation.columns).map(|(raw, column)| (raw.number, column.name.clone()));
-            ends.insert(oid, links::end(&relation, numbers.collect(), lineage.shown(oid)));
-        }
-        assembled.insert(oid, relation);
-    }
-    for constraint in constraints.iter().filter(|constraint| constraint.kind == "p") {
-        if let Some(relation) = assembled.get_mut(&constraint.relation) {
-            let raw = grouped_of(&columns, constraint.relation);
-            let name = |number: &i16| raw.iter().position(|column| column.number == *number);
-            relation.primary_key =
-                constraint.columns.iter().filter_map(name).map(|at| relation.columns[at].name.clone()).collect();
-        }
-    }
-    for (oid, end) in &mut ends {
-        let key = if end.is_view {
-            links::shown_primary_keys(end, &constraints)
-        } else {
-            assembled.get(oid).map(|relation| relation.primary_key.clone()).unwrap_or_default()
+    let primary_keys: HashMap<u32, &[i16]> = constraints
+        .iter()
+        .filter(|constraint| constraint.kind == "p")
+        .map(|constraint| (constraint.relation, constraint.columns.as_slice()))
+        .collect();
+    // Columns come ordered by relation.
+    let mut by_relation: HashMap<u32, &[read::Column]> =
+        columns.chunk_by(|a, b| a.relation == b.relation).map(|part| (part[0].relation, part)).collect();
+    for raw in &relations {
+        let columns = by_relation.remove(&raw.oid).unwrap_or_default();
+        let mut relation = description.relation(raw, columns, protection.of(raw.oid), &mut names);
+        let numbers: HashMap<i16, Arc<str>> =
+            columns.iter().zip(&relation.columns).map(|(raw, column)| (raw.number, column.name.clone())).collect();
+        let shown = lineage.shown(raw.oid);
+        relation.primary_key = match primary_keys.get(&raw.oid) {
+            Some(key) => key.iter().filter_map(|number| numbers.get(number).cloned()).collect(),
+            None => links::shown_primary_keys(&numbers, &shown, &primary_keys),
         };
-        if let Some(relation) = assembled.get_mut(oid) {
-            relation.primary_key.clone_from(&key);
+        if scope.schemas.contains(&raw.schema) {
+            ends.insert(raw.oid, links::end(&relation, numbers, shown));
         }
-        end.primary_key = key;
+        assembled.insert(raw.oid, relation);
     }
 
-    catalog.relationships = links::relationships(&ends, &constraints, &computed);
-    catalog.computed = computed_fields(&assembled, &computed, scope, &mut names);
-    catalog.relations = assembled.into_values().map(|relation| (relation.name.clone(), Arc::new(relation))).collect();
-    catalog.functions = functions::callable(&routines, &types, &mut names);
+    let mut catalog = Catalog {
+        relationships: links::relationships(&ends, &constraints, &computed),
+        computed: computed_fields(&assembled, &computed, scope, &mut names),
+        relations: assembled.into_values().map(|relation| (relation.name.clone(), Arc::new(relation))).collect(),
+        functions: functions::callable(&routines, &description, &mut names),
+        ..Catalog::default()
+    };
     catalog.time_zones = match last.filter(|last| !last.time_zones.is_empty()) {
         Some(last) => last.time_zones.clone(),
         None => time_zones(session).await?,
@@ -123,77 +111,6 @@ fn type_oids(columns: &[read::Column], routines: &[read::Function]) -> Vec<u32> 
         oids.extend(routine.all.iter().flatten());
     }
     oids.into_iter().collect()
-}
-
-/// Columns come ordered by relation: the part of each.
-fn grouped(columns: &[read::Column]) -> HashMap<u32, &[read::Column]> {
-    columns.chunk_by(|a, b| a.relation == b.relation).map(|part| (part[0].relation, part)).collect()
-}
-
-fn grouped_of(columns: &[read::Column], relation: u32) -> &[read::Column] {
-    let start = columns.partition_point(|column| column.relation < relation);
-    let length = columns[start..].partition_point(|column| column.relation == relation);
-    &columns[start..start + length]
-}
-
-fn build(
-    relation: &read::Relation,
-    columns: &[read::Column],
-    types: &HashMap<u32, &Described>,
-    protected: bool,
-    names: &mut Names,
-) -> Relation {
-    Relation {
-        name: names.name(&relation.schema, &relation.name),
-        comment: relation.comment.as_deref().map(Into::into),
-        kind: match &*relation.kind {
-            "v" => RelationKind::View,
-            "m" => RelationKind::Materialized,
-            "f" => RelationKind::Foreign,
-            _ => RelationKind::Table,
-        },
-        columns: columns.iter().map(|column| build_column(column, types, names)).collect(),
-        primary_key: Vec::new(),
-        insertable: relation.events & 8 != 0,
-        updatable: relation.events & 4 != 0,
-        deletable: relation.events & 16 != 0,
-        protected,
-    }
-}
-
-fn build_column(column: &read::Column, types: &HashMap<u32, &Described>, names: &mut Names) -> Column {
-    let described = types.get(&column.type_oid);
-    let modifier = match described {
-        Some(described) if described.base != described.oid => described.modifier,
-        _ => column.modifier,
-    };
-    Column {
-        name: names.keep(&column.name),
-        comment: column.comment.as_deref().map(Into::into),
-        type_name: column.type_name.as_str().into(),
-        base_type: described.map_or(column.type_name.as_str(), |described| &described.base_name).into(),
-        nullable: column.nullable,
-        max_length: described.and_then(|described| max_length(&described.base_name, modifier)),
-        default: column.default.as_deref().map(Into::into),
-        generated: column.generated,
-        values: described
-            .and_then(|described| described.values.as_ref())
-            .map(|values| values.iter().map(|value| value.as_str().into()).collect())
-            .unwrap_or_default(),
-        steps_by_json: described.is_some_and(|described| described.is_array || described.kind == "c"),
-    }
-}
-
-/// The length that a type's modifier says. That of character types counts four bytes of header too.
-fn max_length(base: &str, modifier: i32) -> Option<i32> {
-    if modifier < 0 {
-        return None;
-    }
-    match base {
-        "character" | "character varying" => Some(modifier - 4),
-        "bit" | "bit varying" => Some(modifier),
-        _ => None,
-    }
 }
 
 /// Fields that are functions over the row. A request finds them in the relation's own schema, then in the extra search

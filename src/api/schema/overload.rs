@@ -152,10 +152,7 @@ pub struct Missing {
 
 impl Missing {
     /// The stable code.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        "PGRST205"
-    }
+    pub const CODE: &'static str = "PGRST205";
 }
 
 impl Catalog {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
+use super::catalog::Settings;
 use super::error::Error;
 use super::read;
 
@@ -46,14 +47,14 @@ pub(super) async fn settings(
     session: &Client,
     login: Option<&str>,
     roles: &HashMap<Box<str>, bool>,
-) -> Result<HashMap<Box<str>, Vec<(Box<str>, Box<str>)>>, Error> {
+) -> Result<HashMap<Box<str>, Settings>, Error> {
     let what = "settings of roles";
     let rows = read::rows(session, what, SETTINGS, &[(&login, Type::TEXT)]).await?;
     let decode = |row: &Row| {
         let (role, name, value): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         Ok((Box::from(role), Box::from(name), Box::from(value)))
     };
-    let mut found: HashMap<Box<str>, Vec<(Box<str>, Box<str>)>> = HashMap::new();
+    let mut found: HashMap<Box<str>, Settings> = HashMap::new();
     for (role, name, value) in read::decoded(&rows, what, decode)? {
         if !roles.contains_key(&role) {
             continue;

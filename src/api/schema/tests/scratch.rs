@@ -75,7 +75,7 @@ fn start() -> Server {
 }
 
 fn wait_for(folder: &Path) {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     let ready = || std::fs::read_to_string(folder.join("log")).is_ok_and(|log| log.contains("ready to accept"));
     while !ready() {
         let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
@@ -107,4 +107,10 @@ pub async fn database(sql: &str) -> (String, Client) {
     owner.batch_execute("alter schema public owner to current_user").await.unwrap_or_default();
     owner.batch_execute(sql).await.unwrap_or_else(|error| panic!("{}", crate::error::chain(&error)));
     (name, owner)
+}
+
+/// The URL of a database.
+pub fn url(user: &str, database: &str) -> String {
+    let socket = SERVER.socket.display().to_string().replace('/', "%2F");
+    format!("postgres://{user}@{socket}/{database}")
 }
