@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::api::query::Level;
 use crate::api::schema::{Function, Name};
+use crate::db::Parameter;
 
 /// What a request wants done.
 #[derive(Debug)]
@@ -137,15 +138,4 @@ pub struct Statement {
     pub parameters: Vec<Parameter>,
     /// What to EXPLAIN (FORMAT JSON) for an estimate: SQL that uses a prefix of nothing but its own parameters.
     pub estimate: Option<(String, Vec<Parameter>)>,
-}
-
-/// A parameter. All but bytes go as text of unknown type; the SQL says where each belongs.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Parameter {
-    /// Text; `None` is NULL.
-    Text(Option<String>),
-    /// A body that is text.
-    Body(Bytes),
-    /// A body that is bytea.
-    Binary(Bytes),
 }
