@@ -47,8 +47,11 @@ impl Planner<'_> {
     pub fn call(&mut self, function: &Arc<Function>, arguments: &Arguments<'_>, alias: &str) {
         let json = match arguments {
             Arguments::Json(body, names) => {
-                let given: Vec<&Parameter> =
-                    function.parameters.iter().filter(|parameter| names.iter().any(|n| **n == *parameter.name)).collect();
+                let given: Vec<&Parameter> = function
+                    .parameters
+                    .iter()
+                    .filter(|parameter| names.iter().any(|n| **n == *parameter.name))
+                    .collect();
                 (!given.is_empty()).then_some((body, given))
             }
             _ => None,

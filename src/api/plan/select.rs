@@ -105,47 +105,41 @@ impl Planner<'_> {
 
     fn all(&mut self, node: &Node<'_>, list: &mut List) {
         let names = node.scope.names().filter(|_| node.grouped || node.expand || list.names == Names::Numbered);
-        match names {
-            Some(names) => {
-                for name in names {
-                    self.next(list, true);
-                    self.sql.column(&node.scope.alias, &name);
-                    self.named(list, None);
-                }
-            }
-            None => {
-                self.next(list, false);
-                self.sql.ident(&node.scope.alias).push(".*");
-            }
+        let Some(names) = names else {
+            self.next(list, false);
+            self.sql.ident(&node.scope.alias).push(".*");
+            return;
+        };
+        for name in names {
+            self.next(list, true);
+            self.sql.column(&node.scope.alias, &name);
+            self.named(list, None);
         }
     }
 
     fn item(&mut self, node: &Node<'_>, column: &Column, list: &mut List) -> Result<(), Error> {
         let aggregated = column.aggregate.is_some() || column.field.is_none();
         self.next(list, !aggregated);
-        if aggregated && !node.hoists {
-            self.aggregate(column, |planner| match &column.field {
-                Some(field) => planner.cast_field(&node.scope, field, column.cast.as_deref()),
-                None => {
-                    planner.sql.push("*");
-                    Ok(())
-                }
-            })?;
-        } else {
-            match &column.field {
-                Some(field) => self.cast_field(&node.scope, field, column.cast.as_deref())?,
-                // Something that is there if the row is.
-                None => {
-                    self.sql.push("1");
-                }
+        let inner = |planner: &mut Self, without: &str| {
+            if let Some(field) = &column.field {
+                return planner.cast_field(&node.scope, field, column.cast.as_deref());
             }
+            planner.sql.push(without);
+            Ok(())
+        };
+        if aggregated && !node.hoists {
+            self.aggregate(column, |planner| inner(planner, "*"))?;
+        } else {
+            // Without a field, something that is there if the row is: the parent counts it.
+            inner(self, "1")?;
         }
         let plain = !aggregated
             && column.cast.is_none()
             && column.alias.is_none()
-            && column.field.as_ref().is_some_and(|field| {
-                field.path.is_empty() && node.scope.computed(self.catalog, &field.name).is_none()
-            });
+            && column
+                .field
+                .as_ref()
+                .is_some_and(|field| field.path.is_empty() && node.scope.computed(self.catalog, &field.name).is_none());
         self.named(list, (!plain).then(|| name_of(column)));
         Ok(())
     }
@@ -174,19 +168,17 @@ impl Planner<'_> {
     fn embed(&mut self, node: &Node<'_>, link: &Link<'_>, list: &mut List) -> Result<(), Error> {
         if link.embed.spread {
             for (at, output) in link.node.outputs()?.into_iter().enumerate() {
-                let here = output.aggregate.filter(|_| !node.hoists);
                 self.next(list, output.aggregate.is_none());
                 let column = format!("{NUMBERED}{}", at + 1);
-                match here {
-                    Some(aggregated) => self.aggregate(aggregated, |planner| {
+                if let Some(aggregated) = output.aggregate.filter(|_| !node.hoists) {
+                    self.aggregate(aggregated, |planner| {
                         planner.sql.column(&link.join, &column);
                         Ok(())
-                    })?,
-                    None => {
-                        self.sql.column(&link.join, &column);
-                        if node.grouped && (output.json || !link.one) {
-                            self.sql.push("::jsonb");
-                        }
+                    })?;
+                } else {
+                    self.sql.column(&link.join, &column);
+                    if node.grouped && (output.json || !link.one) {
+                        self.sql.push("::jsonb");
                     }
                 }
                 self.named(list, Some(&output.name));

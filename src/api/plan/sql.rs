@@ -68,7 +68,12 @@ impl Sql {
     }
 
     /// A list, separated.
-    pub fn list<T>(&mut self, separator: &str, members: impl IntoIterator<Item = T>, mut each: impl FnMut(&mut Self, T)) {
+    pub fn list<T>(
+        &mut self,
+        separator: &str,
+        members: impl IntoIterator<Item = T>,
+        mut each: impl FnMut(&mut Self, T),
+    ) {
         for (at, member) in members.into_iter().enumerate() {
             if at > 0 {
                 self.push(separator);
@@ -85,14 +90,12 @@ impl Sql {
 
     /// A key of a JSON path.
     pub fn key(&mut self, key: &str) -> &mut Self {
-        let at = match self.keys.iter().find(|(known, _)| known == key) {
-            Some((_, at)) => *at,
-            None => {
-                let at = self.add(Parameter::Text(Some(key.to_owned())));
-                self.keys.push((key.to_owned(), at));
-                at
-            }
-        };
+        let known = self.keys.iter().find(|(known, _)| known == key).map(|(_, at)| *at);
+        let at = known.unwrap_or_else(|| {
+            let at = self.add(Parameter::Text(Some(key.to_owned())));
+            self.keys.push((key.to_owned(), at));
+            at
+        });
         self.parameter(at).push("::text")
     }
 
@@ -207,7 +210,8 @@ pub fn type_name(given: &str) -> Option<String> {
     let modifier = match modifier {
         Some(modifier) => {
             let numbers: Vec<&str> = modifier.split(',').map(str::trim).collect();
-            let plain = |number: &&str| !number.is_empty() && number.len() < 6 && number.bytes().all(|b| b.is_ascii_digit());
+            let plain =
+                |number: &&str| !number.is_empty() && number.len() < 6 && number.bytes().all(|b| b.is_ascii_digit());
             if numbers.len() > 2 || !numbers.iter().all(plain) {
                 return None;
             }
@@ -271,7 +275,9 @@ mod tests {
         assert_eq!(some("timestamp(3) with time zone"), "timestamp(3) with time zone");
         assert_eq!(some("double precision[]"), "double precision[]");
         assert_eq!(some("public.mood[][]"), "\"public\".\"mood\"[][]");
-        for bad in ["", "int;drop", "a b", "select 1", "a\"b", "x(y)", "x(1,2,3)", "a.b.c", "int) as x", "int(1", "1a", "()"] {
+        for bad in
+            ["", "int;drop", "a b", "select 1", "a\"b", "x(y)", "x(1,2,3)", "a.b.c", "int) as x", "int(1", "1a", "()"]
+        {
             assert_eq!(type_name(bad), None, "{bad}");
         }
     }

@@ -112,8 +112,13 @@ impl<'a> Node<'a> {
             Target::Read(_) | Target::Call(..) => work.max_rows,
             _ => None,
         };
-        let mut builder =
-            Builder { catalog, aliases: HashSet::new(), path: vec![scope.alias.clone()], aggregates: work.aggregates, cap };
+        let mut builder = Builder {
+            catalog,
+            aliases: HashSet::new(),
+            path: vec![scope.alias.clone()],
+            aggregates: work.aggregates,
+            cap,
+        };
         let select = if level.select.is_empty() { &ALL } else { level.select.as_slice() };
         let mut node = Node {
             origin,
@@ -141,7 +146,10 @@ impl<'a> Node<'a> {
     }
 
     /// The pairs that join it with its parent: the alias on this side, the parent's column, this side's column.
-    pub fn join_columns<'b>(&'b self, relationship: &'b Relationship) -> impl Iterator<Item = (&'b str, &'b str, &'b str)> {
+    pub fn join_columns<'b>(
+        &'b self,
+        relationship: &'b Relationship,
+    ) -> impl Iterator<Item = (&'b str, &'b str, &'b str)> {
         let junction = match &self.origin {
             Origin::Related(_, Some(junction)) => junction.as_str(),
             _ => self.scope.alias.as_str(),
@@ -308,20 +316,7 @@ impl Builder<'_> {
         }
         let hoisted = node.links.iter().any(|link| link.node.hoists && link.node.has_hoisted());
         node.grouped = !node.hoists && (own || hoisted);
-        self.check_orders(node)
-    }
-
-    fn check_orders(&self, node: &Node<'_>) -> Result<(), Error> {
-        for order in &node.level.order {
-            if let By::Related(place, _) = &order.by {
-                let one = node.link(*place).is_some_and(|link| link.one);
-                if !one {
-                    let target = node.link(*place).map_or("", |link| link.embed.name()).to_owned();
-                    return Err(Error::OrderNotToOne { origin: node.scope.name.name.to_string(), target });
-                }
-            }
-        }
-        Ok(())
+        node.check_orders()
     }
 
     fn link<'a>(&mut self, parent: &Scope, place: usize, embed: &'a Embed) -> Result<Link<'a>, Error> {
@@ -389,6 +384,19 @@ impl Builder<'_> {
 }
 
 impl Node<'_> {
+    /// Orderings by related rows are by one row.
+    fn check_orders(&self) -> Result<(), Error> {
+        for order in &self.level.order {
+            let By::Related(place, _) = &order.by else { continue };
+            let link = self.link(*place);
+            if !link.is_some_and(|link| link.one) {
+                let target = link.map_or("", |link| link.embed.name()).to_owned();
+                return Err(Error::OrderNotToOne { origin: self.scope.name.name.to_string(), target });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether there are aggregates here that the parent computes.
     fn has_hoisted(&self) -> bool {
         self.select.iter().any(|item| matches!(item, Item::Column(column) if column.aggregate.is_some()))

@@ -92,10 +92,9 @@ fn is_object(body: &[u8]) -> bool {
 fn columns<'r>(relation: &'r Relation, names: &[String]) -> Result<Vec<&'r Column>, Error> {
     let mut columns: Vec<&Column> = Vec::with_capacity(names.len());
     for name in names {
-        let column = relation.column(name).ok_or_else(|| Error::ColumnNotFound {
-            column: name.clone(),
-            relation: relation.name.name.to_string(),
-        })?;
+        let column = relation
+            .column(name)
+            .ok_or_else(|| Error::ColumnNotFound { column: name.clone(), relation: relation.name.name.to_string() })?;
         if !columns.iter().any(|known| known.name == column.name) {
             columns.push(column);
         }
@@ -284,7 +283,10 @@ impl Planner<'_> {
             self.sql.push(") AS ").ident(ROW).push(", LATERAL jsonb_to_record(").column(ROW, ROW).push(")");
         } else {
             self.sql.push(if one && !object { "(SELECT * FROM " } else { "" });
-            self.sql.push(if object { "json_to_record(" } else { "json_to_recordset(" }).parameter(body).push("::json)");
+            self.sql
+                .push(if object { "json_to_record(" } else { "json_to_recordset(" })
+                .parameter(body)
+                .push("::json)");
         }
         self.sql.push(" AS ").ident(BODY).push("(");
         self.sql.list(", ", columns, |sql, column| {

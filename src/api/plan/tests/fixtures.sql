@@ -3,6 +3,7 @@ CREATE SCHEMA private;
 SET search_path = test;
 CREATE ROLE reader NOLOGIN;
 CREATE ROLE writer NOLOGIN;
+GRANT reader, writer TO CURRENT_USER;
 CREATE TYPE mood AS ENUM ('calm', 'cross');
 CREATE TYPE address AS (street text, number int);
 CREATE DOMAIN positive AS int CHECK (value > 0);
@@ -28,6 +29,13 @@ CREATE TABLE parted (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
 CREATE TABLE parted_low PARTITION OF parted FOR VALUES FROM (0) TO (10);
 CREATE TABLE parted_high PARTITION OF parted FOR VALUES FROM (10) TO (20);
 CREATE VIEW film_titles AS SELECT id, title, director_id FROM films;
+-- A table that has the name of an alias, and names as long as they can be.
+CREATE TABLE directors_1 (id int PRIMARY KEY, director_id int REFERENCES directors);
+CREATE TABLE a23456789_123456789_123456789_123456789_123456789_123456789_123 (
+  id int PRIMARY KEY, up int CONSTRAINT up REFERENCES a23456789_123456789_123456789_123456789_123456789_123456789_123
+);
+-- A column that has its table's name.
+CREATE TABLE same (id int PRIMARY KEY, same text);
 CREATE TABLE secrets (id int PRIMARY KEY, word text);
 
 INSERT INTO directors VALUES (1, 'Ann', 1950), (2, 'Bob', 1960), (3, 'Cy', NULL);
@@ -44,6 +52,9 @@ INSERT INTO people VALUES (1, 'root', NULL), (2, 'left', 1), (3, 'right', 1), (4
 INSERT INTO places (name, code) VALUES ('here', 'h'), ('there', 't');
 INSERT INTO plain VALUES (1, 'x'), (2, 'y'), (3, NULL);
 INSERT INTO "od d" VALUES (1, 'q');
+INSERT INTO directors_1 VALUES (7, 2);
+INSERT INTO a23456789_123456789_123456789_123456789_123456789_123456789_123 VALUES (1, NULL), (2, 1);
+INSERT INTO same VALUES (1, 'x');
 INSERT INTO secrets VALUES (1, 'a');
 GRANT USAGE ON SCHEMA test TO reader, writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA test TO reader;
@@ -51,7 +62,9 @@ GRANT INSERT, UPDATE, DELETE ON secrets, places TO writer;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA test TO writer;
 
 CREATE FUNCTION shout(films) RETURNS text LANGUAGE sql STABLE AS $$ SELECT upper($1.title) $$;
-CREATE FUNCTION words(films) RETURNS tsvector LANGUAGE sql STABLE AS $$ SELECT $1.search $$;
+CREATE FUNCTION words(film films) RETURNS tsvector LANGUAGE sql STABLE AS $$ SELECT film.search $$;
+CREATE FUNCTION louder(same) RETURNS text LANGUAGE sql STABLE AS $$ SELECT upper($1.same) || $1.id $$;
+CREATE FUNCTION twins(same) RETURNS SETOF same LANGUAGE sql STABLE AS $$ SELECT s.* FROM test.same s WHERE s.id = $1.id $$;
 CREATE FUNCTION peers(films) RETURNS SETOF films LANGUAGE sql STABLE AS $$
   SELECT f.* FROM test.films f WHERE f.director_id = $1.director_id AND f.id <> $1.id $$;
 CREATE FUNCTION boss(films) RETURNS SETOF directors ROWS 1 LANGUAGE sql STABLE AS $$
