@@ -24,6 +24,7 @@ pub mod storage;
 pub mod tls;
 // 1 platform
 pub mod lifecycle;
+pub mod process;
 pub mod systemd;
 pub mod telemetry;
 // 0 leaves
