@@ -114,6 +114,10 @@ http = []
 operations = ["127.0.0.1:$operations"]
 max_connections_per_client = 0
 
+[managed]
+postgres = "off"
+redis = "off"
+
 [tls.certificates.bench]
 cert = "$scratch/cert.pem"
 key = "$scratch/key.pem"

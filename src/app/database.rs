@@ -1,9 +1,10 @@
 //! The database that the configuration leads to, for `serve` and for commands.
 
-use super::Error;
+use super::{Error, managed, state};
 use crate::assets;
 use crate::config::Config;
 use crate::db::Database;
+use crate::managed::running;
 use crate::secret::Secret;
 
 /// The database at `url`, without going there.
@@ -19,12 +20,17 @@ pub fn open(config: &Config, url: &Secret) -> Result<Database, Error> {
 /// The database that commands work with.
 ///
 /// # Errors
-/// None is configured, or as [`open`].
+/// None is configured, the private one does not run, or as [`open`].
 pub fn of(config: &Config) -> Result<Database, Error> {
-    if config.database.url.is_empty() {
+    if !config.database.url.is_empty() {
+        return open(config, &config.database.url);
+    }
+    if !managed::wanted(config).postgres {
         return Err(Error::NoDatabase);
     }
-    open(config, &config.database.url)
+    let state = state::find(&config.server.state_dir, |name| std::env::var_os(name))?;
+    let url = running(&state).and_then(|record| record.database_url()).ok_or(Error::Asleep)?;
+    open(config, &url)
 }
 
 /// Roles that the configuration names and that requests change to.

@@ -69,6 +69,12 @@ pub enum Error {
     /// There is no database.
     #[error("no database is configured: set DATABASE_URL or database.url")]
     NoDatabase,
+    /// There is a private database, and nobody keeps it running.
+    #[error(
+        "no database is configured (DATABASE_URL), and the private one does not run: start Beacon (`beacon serve`, or \
+         `systemctl start beacon-managed`), and try again"
+    )]
+    Asleep,
     /// Logs cannot be written.
     #[error("log: the logs cannot be set up")]
     Log(#[source] telemetry::Error),
@@ -86,7 +92,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Runtime(_) | Self::Critical(_) => exit::FAILURE,
-            Self::Net { source: net::Error::Bind { .. } } => exit::UNAVAILABLE,
+            Self::Net { source: net::Error::Bind { .. } } | Self::Asleep => exit::UNAVAILABLE,
             _ => exit::CONFIG,
         }
     }

@@ -12,12 +12,13 @@ use super::banner::{self, Places};
 use super::build::{self, Built};
 use super::control::{self, Board, Control, Order, Sight};
 use super::doors::{Doors, Hall, Manners, Role};
-use super::{Error, ListenerStatus, routes, state};
+use super::{Error, ListenerStatus, managed, routes, state};
 use crate::config::{Config, Loaded, Sources, load};
 use crate::docs::Docs;
 use crate::error::chain;
 use crate::http::{self, Edge, Stage};
 use crate::lifecycle::{Critical, Ended, Signal, Signals, within};
+use crate::managed::Managed;
 use crate::systemd;
 use crate::telemetry::{self, AccessLog, Component, Health, Metrics};
 use crate::tls::{self, Tls};
@@ -64,6 +65,8 @@ struct Running {
     /// Stops what belongs to the configuration in force, as the rendering of its documentation.
     generation: CancellationToken,
     stop: CancellationToken,
+    /// Private servers, if the configuration names no others.
+    managed: Managed,
     access: AccessLog,
     /// The state folder, the same for the process's life.
     state: PathBuf,
@@ -107,6 +110,8 @@ impl Running {
             metrics: metrics.clone(),
             manners: Arc::new(ArcSwap::from_pointee(Manners::new(&config.listen, &config.http.timeouts))),
         };
+        let managed = Managed::start(&config.managed, &path, managed::wanted(&config));
+        managed::show(&managed, &config, &health);
         let sight = Sight { edge: hall.edge.clone(), tls: tls.clone(), health };
         let mut running = Self {
             control: open_control(&path, sight, &metrics),
@@ -117,6 +122,7 @@ impl Running {
             critical: Critical::default(),
             generation: CancellationToken::new(),
             stop: CancellationToken::new(),
+            managed,
             access,
             state: path,
             key,
@@ -258,6 +264,7 @@ impl Running {
         for (key, changed) in [
             ("server.workers", config.server.workers != self.config.server.workers),
             ("server.state_dir", config.server.state_dir != self.config.server.state_dir),
+            ("managed", config.managed != self.config.managed),
             ("log.format", config.log.format != self.config.log.format),
             ("listen.max_connections", config.listen.max_connections != self.config.listen.max_connections),
             (
@@ -292,7 +299,9 @@ impl Running {
         }
         let hurry = CancellationToken::new();
         // The control socket stays open until the end: `beacon status` shows a stop that takes long.
-        let Self { mut signals, mut doors, hall, access, stop, mut critical, config, control: _control, .. } = self;
+        let Self {
+            mut signals, mut doors, hall, access, stop, mut critical, config, managed, control: _control, ..
+        } = self;
         let hurrying = hurry.clone();
         tokio::spawn(async move {
             while signals.next().await != Signal::Stop {}
@@ -325,6 +334,8 @@ impl Running {
         doors.close().await;
         hall.operations.registry().enter(Stage::Abort);
         within(Duration::from_secs(2), &CancellationToken::new(), critical.all_ended()).await;
+        // The last to go: until here somebody may have had something to write. Its own grace bounds it.
+        managed.stop().await;
         // Waits for the disk, for two seconds at most.
         let _ = tokio::task::spawn_blocking(move || access.flush()).await;
         tracing::info!("stopped");

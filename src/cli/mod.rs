@@ -13,6 +13,7 @@ mod env;
 mod failure;
 mod handover;
 mod man;
+mod managed;
 mod migrate;
 mod nss;
 mod output;
@@ -100,6 +101,7 @@ enum Command {
     Version(version::Version),
     Completions(completions::Completions),
     Man(man::Man),
+    Managed(managed::ManagedCommand),
 }
 
 impl Global {
@@ -146,6 +148,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Version(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
+        Command::Managed(command) => command.run(&sources),
     }
 }
 

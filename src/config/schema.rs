@@ -183,6 +183,8 @@ pub(super) fn example() -> Config {
     config.database.url = secret();
     config.database.request_url = secret();
     config.redis.url = secret();
+    config.managed.postgres_settings = any();
+    config.managed.redis_settings = any();
     config.storage.secret_access_key = secret();
     let mount = Mount {
         site: Some(site::Config { error_pages: any(), cache_control: any(), types: any(), ..site::Config::default() }),

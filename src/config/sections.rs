@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Mount, Server};
 use crate::error::Fault;
-use crate::{auth, db, http, net, redis, storage, telemetry, tls};
+use crate::{auth, db, http, managed, net, redis, storage, telemetry, tls};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub database: db::Config,
     /// Redis.
     pub redis: redis::Config,
+    /// Private PostgreSQL and Redis servers, for an installation that has no others.
+    pub managed: managed::Config,
     /// Object storage for uploads and static content.
     pub storage: storage::Config,
     /// What answers where: [mounts.NAME] with a name of your choice. Without any mount, Beacon serves a welcome page
@@ -60,12 +62,31 @@ impl Config {
         add("log", self.log.validate());
         add("database", self.database.validate());
         add("redis", self.redis.validate());
+        add("managed", self.managed.validate());
         add("storage", self.storage.validate());
         for (name, mount) in &self.mounts {
             add(&format!("mounts.{name}"), mount.validate());
         }
         faults.extend(self.mounts_in_one_place());
+        faults.extend(self.servers_of_two_kinds());
         faults
+    }
+
+    /// A private server that must be there beside a named one: neither could be said to be meant.
+    fn servers_of_two_kinds(&self) -> Vec<Fault> {
+        let both = [
+            ("postgres", self.managed.postgres, "database.url", !self.database.url.is_empty()),
+            ("redis", self.managed.redis, "redis.url", !self.redis.url.is_empty()),
+        ];
+        let both = both.into_iter().filter(|(_, mode, _, named)| *mode == managed::Mode::On && *named);
+        let fault = |(key, _, url, _): (&str, _, &str, _)| {
+            Fault::new(
+                format!("managed.{key}"),
+                format!("is \"on\", and {url} names another server"),
+                format!("Remove {url}, or set managed.{key} to \"auto\" or \"off\"."),
+            )
+        };
+        both.map(fault).collect()
     }
 
     /// Two mounts with the same host and path: neither could be said to win.
@@ -111,6 +132,17 @@ mod tests {
         assert_eq!(faults[0].key, "mounts.two.path");
         assert!(faults[0].problem.contains("mounts.one and mounts.two"), "{}", faults[0].problem);
         assert!(faults[0].problem.contains("host example.org"), "{}", faults[0].problem);
+    }
+
+    #[test]
+    fn a_private_server_beside_a_named_one_is_a_fault() {
+        let mut config = Config::default();
+        config.database.url = crate::secret::Secret::new("postgres://app@db.example.org/app");
+        assert_eq!(config.validate(), []);
+        config.managed.postgres = managed::Mode::On;
+        let faults = config.validate();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(faults[0].key, "managed.postgres");
     }
 
     #[test]

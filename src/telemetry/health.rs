@@ -116,6 +116,14 @@ impl Component {
         }
     }
 
+    /// It is as somebody says who has logged it. The reason is shown to operators: no secrets.
+    pub fn mirror(&self, state: State, reason: impl Into<String>) {
+        if let Some(report) = lock(&self.components).get_mut(self.index) {
+            report.state = state;
+            report.reason = reason.into();
+        }
+    }
+
     /// A change is logged once, however often it is said.
     fn say(&self, state: State, reason: &str) {
         let mut components = lock(&self.components);

@@ -57,6 +57,8 @@ impl Server {
             .current_dir(folder.path())
             .env_clear()
             .env("XDG_STATE_HOME", folder.path().join("state"))
+            .env("BEACON_MANAGED__POSTGRES", "off")
+            .env("BEACON_MANAGED__REDIS", "off")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -30,6 +30,8 @@ impl Scratch {
         // Below it is the state folder; `check` writes nothing there.
         let home = scratch.path().join("home");
         scratch.variable("HOME", home);
+        scratch.variable("BEACON_MANAGED__POSTGRES", "off");
+        scratch.variable("BEACON_MANAGED__REDIS", "off");
         scratch
     }
 

@@ -116,6 +116,8 @@ fn a_killed_process_leaves_a_socket_that_the_next_one_replaces() {
         .args(["serve", "--config", "beacon.toml"])
         .current_dir(beacon.path())
         .env("HOME", beacon.path())
+        .env("BEACON_MANAGED__POSTGRES", "off")
+        .env("BEACON_MANAGED__REDIS", "off")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

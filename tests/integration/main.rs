@@ -10,6 +10,7 @@ mod database;
 mod edge;
 mod identity;
 mod life;
+mod managed;
 mod nss;
 mod services;
 #[path = "../support/mod.rs"]

@@ -129,6 +129,8 @@ impl Beacon {
         let mut child = command
             .current_dir(folder.path())
             .env("XDG_STATE_HOME", Path::new(folder.path()).join("state"))
+            .env("BEACON_MANAGED__POSTGRES", "off")
+            .env("BEACON_MANAGED__REDIS", "off")
             .env_remove("STATE_DIRECTORY")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

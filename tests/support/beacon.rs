@@ -120,6 +120,9 @@ impl Launch {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path())
+            // Of the tests, only those about them start private servers.
+            .env("BEACON_MANAGED__POSTGRES", "off")
+            .env("BEACON_MANAGED__REDIS", "off")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(self.input.take().map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::piped())
@@ -369,6 +372,11 @@ impl Beacon {
 
 impl Drop for Beacon {
     fn drop(&mut self) {
+        if self.path().join("state/run/managed.json").exists() {
+            // Its private servers write into the folder that goes with this.
+            let _ = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+            let _ = ended(&mut self.child, BOUND);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,0 +1,25 @@
+//! Private PostgreSQL and Redis servers, for an installation that names none: found among the host's programs, kept in
+//! the state folder, reached over Unix sockets alone, and supervised.
+//!
+//! Who keeps them: on a terminal, `beacon serve` itself; under systemd, beacon-managed.service (`beacon managed`), and the
+//! slots only connect. A lock in the state folder decides when there are several Beacons: the first one keeps the
+//! servers, the others connect to them, and one of them takes over when the first has gone.
+//!
+//! Nothing here makes Beacon fail: what is missing is told once, with the package that has it, and looked for again
+//! every few seconds.
+
+mod config;
+mod keeper;
+mod memory;
+mod orphan;
+mod place;
+mod postgres;
+mod record;
+mod redis;
+
+pub use config::{Config, Mode};
+pub use keeper::{Managed, Wanted, Watch};
+pub use memory::total as memory;
+pub use place::UNIT_FOLDER;
+pub use postgres::{DATABASE, OWNER, Programs, SUPERUSER};
+pub use record::{Record, running};
