@@ -12,6 +12,7 @@ mod identity;
 mod life;
 mod managed;
 mod nss;
+mod rest;
 mod services;
 #[path = "../support/mod.rs"]
 mod support;

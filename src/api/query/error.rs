@@ -20,9 +20,21 @@ pub enum Error {
     /// An offset below zero, of an embedded relation.
     #[error("the offset is negative")]
     NegativeOffset,
+    /// A range that ends before it begins.
+    #[error("the range ends before it begins")]
+    Backwards,
+    /// A range of which limit and offset leave nothing.
+    #[error("the range has no row in common with limit and offset")]
+    Disjoint,
 }
 
 impl Error {
+    /// A query string that is too long.
+    #[must_use]
+    pub fn too_long() -> Self {
+        Self::refused("the query string is too long", format!("it has more than {} bytes", super::MAX_QUERY))
+    }
+
     /// A query that is refused as a whole.
     pub(super) fn refused(message: &str, details: impl Into<String>) -> Self {
         Self::Syntax { message: message.to_owned(), details: details.into() }

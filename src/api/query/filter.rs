@@ -201,6 +201,7 @@ fn quoted_member(reader: &mut Reader<'_>) -> Read<String> {
     })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a rule among others")]
 fn plain_member(reader: &mut Reader<'_>) -> Read<String> {
     Ok(reader.take_while(|ch| !matches!(ch, ',' | ')')).to_owned())
 }
@@ -212,6 +213,7 @@ fn array(reader: &mut Reader<'_>) -> Read<String> {
     Ok(format!("{{{inner}}}"))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a rule among others")]
 fn rest(reader: &mut Reader<'_>) -> Read<String> {
     Ok(reader.take_rest().to_owned())
 }

@@ -4,9 +4,12 @@ mod ast;
 mod error;
 mod filter;
 mod form;
+mod media;
 mod name;
 mod order;
 mod parse;
+mod preferences;
+mod range;
 mod reader;
 mod select;
 #[cfg(test)]
@@ -18,4 +21,9 @@ pub use ast::{
 };
 pub use error::Error;
 pub use form::{Pair, canonical, encode, pairs};
-pub use parse::{MAX_QUERY, Mode, Query, parse, parse_text};
+pub use media::{Media, Plan};
+#[cfg(test)]
+pub use parse::parse_text;
+pub use parse::{MAX_QUERY, Mode, Query, parse};
+pub use preferences::{Applied, Counted, End, Missing, Preferences, Resolution, Returned};
+pub use range::narrow;

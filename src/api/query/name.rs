@@ -82,16 +82,12 @@ pub(super) fn quoted(reader: &mut Reader<'_>) -> Read<String> {
     let mut all = String::new();
     loop {
         all.push_str(reader.take_while(|ch| !matches!(ch, '\\' | '"')));
-        match reader.peek() {
-            Some('\\') => {
-                reader.one(|_| true)?;
-                all.push(reader.one(|_| true)?);
-            }
-            _ => {
-                reader.wanted_literal("\\");
-                return reader.word("\"").map(|()| all);
-            }
+        if reader.peek() != Some('\\') {
+            reader.wanted_literal("\\");
+            return reader.word("\"").map(|()| all);
         }
+        reader.one(|_| true)?;
+        all.push(reader.one(|_| true)?);
     }
 }
 

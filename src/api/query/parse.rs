@@ -5,7 +5,7 @@
 //! an error; of a repeated `select` or `order` the first counts, of a repeated `limit` or `offset` the last, as in the
 //! original.
 
-use super::form::{self, Pair};
+use super::form::Pair;
 use super::name::{names, place};
 use super::order::{self, Term};
 use super::reader::{read_all, read_some};
@@ -140,16 +140,16 @@ pub fn parse(pairs: &[Pair<'_>], mode: Mode) -> Result<Query, Error> {
     Ok(query)
 }
 
-/// Reads a query string.
+/// Reads a query string in one go.
 ///
 /// # Errors
 /// As [`parse`], and a text that is too long or not UTF-8.
+#[cfg(test)]
 pub fn parse_text(text: &str, mode: Mode) -> Result<Query, Error> {
     if text.len() > MAX_QUERY {
-        let details = format!("it has more than {MAX_QUERY} bytes");
-        return Err(Error::refused("the query string is too long", details));
+        return Err(Error::too_long());
     }
-    parse(&form::pairs(text)?, mode)
+    parse(&super::form::pairs(text)?, mode)
 }
 
 fn condition(query: &mut Query, key: &str, value: &str, mode: Mode) -> Result<(), Error> {

@@ -60,10 +60,10 @@ pub(super) fn read_all<'a, T>(
     rule: impl Fn(&mut Reader<'a>) -> Read<T>,
 ) -> Result<T, Error> {
     let mut reader = Reader::new(text);
-    if let Ok(value) = rule(&mut reader) {
-        if reader.at == text.len() {
-            return Ok(value);
-        }
+    if let Ok(value) = rule(&mut reader)
+        && reader.at == text.len()
+    {
+        return Ok(value);
     }
     Err(explain(text, title, shown, rule))
 }

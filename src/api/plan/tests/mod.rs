@@ -105,11 +105,13 @@ impl Bench {
         let mut config = Config::new();
         config.host_path(database.server().socket()).port(database.server().port());
         config.user(postgres::OWNER).password(postgres::PASSWORD).dbname(database.name());
-        let (client, connection) = config.connect(NoTls).await.unwrap();
+        let (mut client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
         let schemas = ["test".to_owned()];
         let scope = Scope { schemas: &schemas, extra_search_path: &[], login: None };
-        let catalog = load(&client, &scope, None).await.unwrap();
+        let transaction = client.transaction().await.unwrap();
+        let catalog = load(&transaction, &scope, None).await.unwrap();
+        transaction.commit().await.unwrap();
         client.batch_execute("SET search_path = test; SET timezone = 'UTC'; BEGIN").await.unwrap();
         Self { client, catalog }
     }
