@@ -16,6 +16,7 @@ mod mac;
 pub mod passwords;
 mod proofs;
 mod throttle;
+pub mod totp;
 mod users;
 
 pub use config::{Mode, Wall};
