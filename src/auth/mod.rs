@@ -13,6 +13,7 @@ mod guard;
 pub mod jwt;
 pub mod keys;
 mod mac;
+pub mod oauth;
 pub mod passwords;
 mod proofs;
 mod throttle;
