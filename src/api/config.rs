@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 use crate::error::Fault;
+use crate::http::CorsConfig;
 
 /// The data of the database over HTTP, at /rest/v1.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -51,6 +52,10 @@ pub struct Config {
     pub openapi_mode: OpenApiMode,
     /// Whether answers say how long each part took (Server-Timing).
     pub server_timing: bool,
+    /// Whether the auth wall stands before the API, when it stands at all.
+    pub wall: bool,
+    /// Which pages of other origins may call it, and /auth/v1.
+    pub cors: CorsConfig,
 }
 
 /// How a transaction ends.
@@ -114,6 +119,8 @@ impl Default for Config {
             app_settings: BTreeMap::new(),
             openapi_mode: OpenApiMode::FollowPrivileges,
             server_timing: false,
+            wall: true,
+            cors: CorsConfig::default(),
         }
     }
 }
@@ -122,7 +129,8 @@ impl Config {
     /// What is wrong with the values.
     #[must_use]
     pub fn validate(&self) -> Vec<Fault> {
-        let mut faults = Vec::new();
+        let mut faults: Vec<Fault> =
+            self.cors.validate().into_iter().map(|fault| fault.within("cors")).collect();
         if self.schemas.is_empty() {
             faults.push(Fault::new("schemas", "is empty", "Name a schema, or set api.enabled = false."));
         }

@@ -5,14 +5,15 @@ use std::path::Path;
 
 use ::http::HeaderName;
 
+use super::backend::Backend;
 use super::routes::{self, Routes};
-use super::{Error, state};
+use super::{Error, database, state};
 use crate::auth::Gate;
 use crate::config::Config;
 use crate::docs::Docs;
 use crate::http::{self, Hosts, Router, Rules, Served, Trusted};
 use crate::net::{Address, ForwardedHeader};
-use crate::telemetry::{Metrics, MountMetrics};
+use crate::telemetry::{Health, Metrics, MountMetrics};
 use crate::tls;
 
 /// What a configuration makes.
@@ -23,6 +24,8 @@ pub struct Built {
     pub tls: tls::Prepared,
     /// Documentation sites, which render in the background.
     pub docs: Vec<Docs>,
+    /// What stands on the database, if there is one.
+    pub backend: Option<Backend>,
 }
 
 /// Builds everything without binding or starting, and returns what the user should know.
@@ -32,22 +35,45 @@ pub struct Built {
 pub fn check(config: &Config) -> Result<Vec<String>, Error> {
     let state = state::find(&config.server.state_dir, |name| std::env::var_os(name))?;
     tls::provider();
-    Built::new(config, &state, &Metrics::new(), [0; 32])?;
+    Built::new(config, &state, &Metrics::new(), &Health::new(), [0; 32], None)?;
     Ok(warnings(config))
 }
 
 impl Built {
-    /// Builds from a configuration; `state` is the state folder, `key` signs what clients keep.
+    /// Builds from a configuration; `state` is the state folder, `key` signs what clients keep. What stands on the
+    /// database is taken from `current` if that serves the same.
     ///
     /// # Errors
     /// What is wrong.
-    pub fn new(config: &Config, state: &Path, metrics: &Metrics, key: [u8; 32]) -> Result<Self, Error> {
+    pub fn new(
+        config: &Config,
+        state: &Path,
+        metrics: &Metrics,
+        health: &Health,
+        key: [u8; 32],
+        current: Option<&Backend>,
+    ) -> Result<Self, Error> {
         let tls = tls::Prepared::new(&config.tls, state).map_err(Error::Tls)?;
         let gate = Gate::new(&config.wall, key).map_err(Error::Wall)?;
-        let Routes { router, docs } = routes::build(config, &gate, metrics)?;
+        let backend = backend(config, state, health, current)?;
+        let Routes { router, docs } = routes::build(config, &gate, backend.as_ref(), metrics)?;
         let mut served = Served::new(config.http.clone(), rules(config), router, metrics.mount("none"));
         served.redirect = redirect_port(config);
-        Ok(Self { served, tls, docs })
+        Ok(Self { served, tls, docs, backend })
+    }
+}
+
+/// What stands on the database, if something is to and there is one.
+fn backend(
+    config: &Config,
+    state: &Path,
+    health: &Health,
+    current: Option<&Backend>,
+) -> Result<Option<Backend>, Error> {
+    let Some(url) = database::url(config, state).filter(|_| config.api.enabled) else { return Ok(None) };
+    match current.filter(|current| current.is_of(config, &url)) {
+        Some(current) => Ok(Some(current.clone())),
+        None => Backend::new(config, &url, health).map(Some),
     }
 }
 
@@ -105,7 +131,6 @@ fn redirect_port(config: &Config) -> Option<u16> {
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for (key, set) in [
-        ("database.url", !config.database.url.is_empty()),
         ("redis.url", !config.redis.url.is_empty()),
         ("storage.bucket", !config.storage.bucket.is_empty()),
     ] {

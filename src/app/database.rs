@@ -1,10 +1,12 @@
 //! The database that the configuration leads to, for `serve` and for commands.
 
+use std::path::Path;
+
 use super::{Error, managed, state};
 use crate::assets;
 use crate::config::Config;
 use crate::db::Database;
-use crate::managed::running;
+use crate::managed::{Managed, running};
 use crate::secret::Secret;
 
 /// The database at `url`, without going there.
@@ -33,7 +35,16 @@ pub fn of(config: &Config) -> Result<Database, Error> {
     open(config, &url)
 }
 
+/// Where the database is: the configured one, or the private one of the state folder; none if there shall be none.
+pub(super) fn url(config: &Config, state: &Path) -> Option<Secret> {
+    if config.database.url.is_empty() {
+        managed::wanted(config).postgres.then(|| Managed::database_url_in(state))
+    } else {
+        Some(config.database.url.clone())
+    }
+}
+
 /// Roles that the configuration names and that requests change to.
-fn roles(_config: &Config) -> Vec<String> {
-    Vec::new()
+fn roles(config: &Config) -> Vec<String> {
+    Some(config.api.anon_role.clone()).filter(|role| !role.is_empty()).into_iter().collect()
 }

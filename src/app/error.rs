@@ -66,6 +66,9 @@ pub enum Error {
     /// The database cannot be used.
     #[error("database: the database cannot be used")]
     Database(#[source] db::Error),
+    /// A key for tokens cannot be used.
+    #[error("auth: a key cannot be used")]
+    Keys(#[source] auth::jwt::KeyError),
     /// There is no database.
     #[error("no database is configured: set DATABASE_URL or database.url")]
     NoDatabase,

@@ -3,6 +3,7 @@
 //! [`serve`] and [`check`] go the same way: `build` makes everything from a configuration without
 //! binding or starting; `serve` then starts it. `routes` shows all that is served.
 
+mod backend;
 mod banner;
 mod build;
 mod control;

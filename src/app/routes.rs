@@ -7,6 +7,7 @@ use http::header::CONTENT_SECURITY_POLICY;
 use http::{HeaderName, HeaderValue};
 
 use super::Error;
+use super::backend::Backend;
 use super::control::Desk;
 use super::operations::Operations;
 use super::redirect::Redirect;
@@ -58,7 +59,12 @@ fn alone(name: &str, handler: Arc<dyn Handler>, metrics: &Metrics) -> Router {
 ///
 /// # Errors
 /// A folder that cannot be served, or two mounts at one place.
-pub fn build(config: &Config, gate: &auth::Gate, metrics: &Metrics) -> Result<Routes, Error> {
+pub fn build(
+    config: &Config,
+    gate: &auth::Gate,
+    backend: Option<&Backend>,
+    metrics: &Metrics,
+) -> Result<Routes, Error> {
     let mut routes = Routes { router: Router::default(), docs: Vec::new() };
     for (name, mount) in &with_own(&config.mounts) {
         let mut own = headers(&mount.headers);
@@ -84,6 +90,24 @@ pub fn build(config: &Config, gate: &auth::Gate, metrics: &Metrics) -> Result<Ro
             .router
             .add(&mount.host, &mount.path, entry)
             .map_err(|first| Error::Conflict { first, second: name.clone() })?;
+    }
+    if let Some(backend) = backend {
+        let mut add = |name: &str, path: &str, handler: Arc<dyn Handler>| {
+            let handler = if config.api.wall { gate.protect(handler) } else { handler };
+            let entry = Mount {
+                name: name.into(),
+                handler,
+                body_bytes: config.http.limits.body_bytes,
+                limiter: None,
+                headers: Vec::new(),
+                metrics: metrics.mount(name),
+            };
+            routes
+                .router
+                .add("", path, entry)
+                .map_err(|first| Error::Conflict { first, second: format!("the API ({name})") })
+        };
+        add("rest", "/rest/v1", backend.api(config))?;
     }
     Ok(routes)
 }

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::backend::Backend;
 use super::banner::{self, Places};
 use super::build::{self, Built};
 use super::control::{self, Board, Control, Order, Sight};
@@ -41,7 +42,7 @@ pub fn serve(loaded: Loaded, sources: Sources) -> Result<(), Error> {
     }
     let runtime = builder.build().map_err(Error::Runtime)?;
     let result = runtime.block_on(async {
-        let mut running = Running::start(loaded, sources)?;
+        let mut running = Running::start(loaded, sources).await?;
         let ended = running.until_stopped().await;
         running.stop().await;
         ended.map_or(Ok(()), |ended| Err(Error::Critical(ended)))
@@ -65,6 +66,10 @@ struct Running {
     /// Stops what belongs to the configuration in force, as the rendering of its documentation.
     generation: CancellationToken,
     stop: CancellationToken,
+    /// What stands on the database.
+    backend: Option<Backend>,
+    /// All components.
+    register: Health,
     /// Private servers, if the configuration names no others.
     managed: Managed,
     access: AccessLog,
@@ -76,7 +81,7 @@ struct Running {
 
 impl Running {
     /// Starts from the bottom up. Sockets are bound first, so that a taken port is known before anything is changed.
-    fn start(loaded: Loaded, sources: Sources) -> Result<Self, Error> {
+    async fn start(loaded: Loaded, sources: Sources) -> Result<Self, Error> {
         let Loaded { config, warnings, .. } = loaded;
         for warning in warnings.iter().chain(&build::warnings(&config)) {
             tracing::warn!("{warning}");
@@ -91,7 +96,7 @@ impl Running {
         let metrics = Metrics::new();
         let health = Health::new();
         let component = health.component("edge");
-        let Built { mut served, tls, docs } = Built::new(&config, &path, &metrics, key)?;
+        let Built { mut served, tls, docs, backend } = Built::new(&config, &path, &metrics, &health, key, None)?;
         state::prepare(&path)?;
         let tls = Tls::start(tls).map_err(Error::Tls)?;
         let access = AccessLog::open(&config.log.access).map_err(Error::Log)?;
@@ -112,7 +117,12 @@ impl Running {
         };
         let managed = Managed::start(&config.managed, &path, managed::wanted(&config));
         managed::show(&managed, &config, &health);
-        let sight = Sight { edge: hall.edge.clone(), tls: tls.clone(), health };
+        if let Some(backend) = &backend {
+            backend.start();
+            // So that a slot which takes over, or a first visitor, does not meet an API that is still waking up.
+            backend.settled().await;
+        }
+        let sight = Sight { edge: hall.edge.clone(), tls: tls.clone(), health: health.clone() };
         let mut running = Self {
             control: open_control(&path, sight, &metrics),
             hall,
@@ -122,6 +132,8 @@ impl Running {
             critical: Critical::default(),
             generation: CancellationToken::new(),
             stop: CancellationToken::new(),
+            backend,
+            register: health,
             managed,
             access,
             state: path,
@@ -210,7 +222,7 @@ impl Running {
                 signal = self.signals.next() => signal,
                 Some(Order::Reload(answer)) = next_order(&mut self.control) => {
                     // Who asked may have gone; the reload counts all the same.
-                    let _ = answer.send(self.reload());
+                    let _ = answer.send(self.reload().await);
                     continue;
                 }
                 ended = self.critical.ended() => {
@@ -223,16 +235,16 @@ impl Running {
                     tracing::info!("stopping; a second signal hurries");
                     return None;
                 }
-                Signal::Reload => drop(self.reload()),
+                Signal::Reload => drop(self.reload().await),
             }
         }
     }
 
     /// Loads the configuration again and swaps it in; one that cannot be used whole changes nothing, and why is given.
-    fn reload(&mut self) -> Result<(), String> {
+    async fn reload(&mut self) -> Result<(), String> {
         systemd::notify_reloading();
         self.access.reopen();
-        let result = self.try_reload().map_err(|error| chain(&error).to_string());
+        let result = self.try_reload().await.map_err(|error| chain(&error).to_string());
         match &result {
             Ok(()) => tracing::info!("configuration reloaded"),
             Err(error) => tracing::error!(error, "the new configuration is refused; the old one stays in force"),
@@ -245,15 +257,27 @@ impl Running {
         result
     }
 
-    fn try_reload(&mut self) -> Result<(), Error> {
+    async fn try_reload(&mut self) -> Result<(), Error> {
         let Loaded { config, warnings, .. } = load(&self.sources).map_err(Error::Config)?;
-        let Built { mut served, tls, docs } = Built::new(&config, &self.state, &self.hall.metrics, self.key)?;
+        let Built { mut served, tls, docs, backend } = Built::new(
+            &config,
+            &self.state,
+            &self.hall.metrics,
+            &self.register,
+            self.key,
+            self.backend.as_ref(),
+        )?;
         let bound = self.doors.bind(&config.listen)?;
         let access = if config.log.access == self.config.log.access {
             self.access.clone()
         } else {
             AccessLog::open(&config.log.access).map_err(Error::Log)?
         };
+        let same = |new: &Backend| self.backend.as_ref().is_some_and(|old| old.is(new));
+        if let Some(backend) = backend.as_ref().filter(|new| !same(new)) {
+            backend.start();
+            backend.settled().await;
+        }
         self.hall.tls.swap(tls).map_err(Error::Tls)?;
 
         // From here on nothing can fail: the level was validated with the rest.
@@ -281,6 +305,11 @@ impl Running {
         served.access = access;
         served.challenges = Some(challenges(&self.hall.tls));
         self.hall.edge.swap(served);
+        if let Some(old) = std::mem::replace(&mut self.backend, backend)
+            && !self.backend.as_ref().is_some_and(|new| new.is(&old))
+        {
+            old.stop();
+        }
         self.begin(docs);
         let mut manners = Manners::new(&config.listen, &config.http.timeouts);
         manners.limit = self.hall.manners.load().limit.clone();
@@ -300,7 +329,7 @@ impl Running {
         let hurry = CancellationToken::new();
         // The control socket stays open until the end: `beacon status` shows a stop that takes long.
         let Self {
-            mut signals, mut doors, hall, access, stop, mut critical, config, managed, control: _control, ..
+            mut signals, mut doors, hall, access, stop, mut critical, config, managed, backend, control: _control, ..
         } = self;
         let hurrying = hurry.clone();
         tokio::spawn(async move {
@@ -334,6 +363,9 @@ impl Running {
         doors.close().await;
         hall.operations.registry().enter(Stage::Abort);
         within(Duration::from_secs(2), &CancellationToken::new(), critical.all_ended()).await;
+        if let Some(backend) = backend {
+            backend.stop();
+        }
         // The last to go: until here somebody may have had something to write. Its own grace bounds it.
         managed.stop().await;
         // Waits for the disk, for two seconds at most.

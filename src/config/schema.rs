@@ -180,6 +180,7 @@ pub(super) fn example() -> Config {
     config.tls.acme.eab_key = secret();
     config.wall.password = secret();
     config.wall.users.insert(ANY.into(), secret());
+    config.api.app_settings = any();
     config.database.url = secret();
     config.database.request_url = secret();
     config.redis.url = secret();

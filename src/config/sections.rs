@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Mount, Server};
 use crate::error::Fault;
-use crate::{auth, db, http, managed, net, redis, storage, telemetry, tls};
+use crate::{api, auth, db, http, managed, net, redis, storage, telemetry, tls};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Config {
     pub wall: auth::Wall,
     /// What is logged, how and where.
     pub log: telemetry::Config,
+    /// The data of the database over HTTP, at /rest/v1.
+    pub api: api::Config,
     /// The PostgreSQL database.
     pub database: db::Config,
     /// Redis.
@@ -60,6 +62,7 @@ impl Config {
         add("http", self.http.validate());
         add("wall", self.wall.validate());
         add("log", self.log.validate());
+        add("api", self.api.validate());
         add("database", self.database.validate());
         add("redis", self.redis.validate());
         add("managed", self.managed.validate());

@@ -102,6 +102,12 @@ impl Managed {
         Self { postgres, redis, stop, task }
     }
 
+    /// The URL that the private database of a state folder has, whether it runs or not.
+    #[must_use]
+    pub fn database_url_in(state: &Path) -> Secret {
+        postgres::url(&Place::of(state).sockets)
+    }
+
     /// The URL of the database; none if none is kept.
     #[must_use]
     pub fn database_url(&self) -> Option<Secret> {

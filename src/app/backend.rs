@@ -1,0 +1,206 @@
+//! What stands on the database: rows and functions over HTTP, and who may ask for them.
+//!
+//! It is built without going to the database, and outlives a reload that changes nothing of it, so that no request
+//! meets an empty schema cache.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, database};
+use crate::api::{self, Api};
+use crate::auth::gateway::{self, Gateway};
+use crate::auth::jwt::{self, Keys};
+use crate::auth::keys::ApiKeys;
+use crate::config::Config;
+use crate::db::Database;
+use crate::error::chain;
+use crate::http::{Cors, Handler};
+use crate::managed::Mode;
+use crate::secret::Secret;
+use crate::telemetry::{Component, Health, State};
+
+/// How long a start or a reload waits for the database before it goes on without.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Everything on one database, as one configuration wants it. Clones share it.
+#[derive(Clone)]
+pub(super) struct Backend {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    basis: Basis,
+    database: Database,
+    cache: api::Cache,
+    keys: Keys,
+    api_keys: ApiKeys,
+    gateway: Gateway,
+    health: Component,
+    /// Whether Beacon is ready without it.
+    optional: bool,
+    settled: watch::Sender<bool>,
+    publishable: OnceLock<String>,
+    /// Ends its tasks.
+    stop: CancellationToken,
+}
+
+/// What it was made of.
+#[derive(Clone, PartialEq)]
+struct Basis {
+    url: Secret,
+    database: crate::db::Config,
+    api: api::Config,
+}
+
+impl Basis {
+    fn of(config: &Config, url: &Secret) -> Self {
+        Self { url: url.clone(), database: config.database.clone(), api: config.api.clone() }
+    }
+}
+
+impl Backend {
+    /// Builds it, without going to the database.
+    ///
+    /// # Errors
+    /// A URL or a key that cannot be used.
+    pub(super) fn new(config: &Config, url: &Secret, health: &Health) -> Result<Self, Error> {
+        let database = database::open(config, url)?;
+        let component = health.component("database");
+        let schema = health.component("schema");
+        // Who has not asked for a private database does not lose the rest for the lack of one.
+        let optional = config.database.url.is_empty() && config.managed.postgres == Mode::Auto;
+        if optional {
+            for component in [&component, &schema] {
+                component.mirror(State::Degraded, "the private database is not there yet");
+            }
+        }
+        let cache = api::Cache::new(database.clone(), config.api.schema_options(), schema);
+        let keys = Keys::of_settings(jwt::Settings::default()).map_err(Error::Keys)?;
+        let api_keys = ApiKeys::default();
+        let options = gateway::Options {
+            anonymous: (!config.api.anon_role.is_empty()).then(|| config.api.anon_role.as_str().into()),
+            role_claim: config.api.role_claim_key.parse().unwrap_or_default(),
+        };
+        let gateway = Gateway::new(keys.clone(), api_keys.clone(), options);
+        let inner = Inner {
+            basis: Basis::of(config, url),
+            database,
+            cache,
+            keys,
+            api_keys,
+            gateway,
+            health: component,
+            optional,
+            settled: watch::Sender::new(false),
+            publishable: OnceLock::new(),
+            stop: CancellationToken::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Whether a configuration would make the same.
+    pub(super) fn is_of(&self, config: &Config, url: &Secret) -> bool {
+        self.inner.basis == Basis::of(config, url)
+    }
+
+    /// Whether it is this very one.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Starts its tasks.
+    pub(super) fn start(&self) {
+        let inner = self.inner.clone();
+        let stop = inner.stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(inner.run()).await });
+    }
+
+    /// Waits until it answers, or it is known that it will take longer.
+    pub(super) async fn settled(&self) {
+        let mut settled = self.inner.settled.subscribe();
+        // The sender lives as long as we do.
+        let _ = tokio::time::timeout(PATIENCE, settled.wait_for(|settled| *settled)).await;
+    }
+
+    /// The key that applications put into browsers, once the database has told it.
+    pub(super) fn publishable(&self) -> Option<&str> {
+        self.inner.publishable.get().map(String::as_str)
+    }
+
+    /// Ends its tasks, and lets requests that have begun have their connections.
+    pub(super) fn stop(&self) {
+        self.inner.stop.cancel();
+        let database = self.inner.database.clone();
+        let grace = database.config().request_timeout;
+        tokio::spawn(async move {
+            tokio::time::sleep(grace).await;
+            database.close();
+        });
+    }
+
+    /// Rows and functions, for /rest/v1.
+    pub(super) fn api(&self, config: &Config) -> Arc<dyn Handler> {
+        let Inner { database, gateway, cache, .. } = &*self.inner;
+        let api = Api::new(config.api.clone(), database.clone(), gateway.clone(), cache.clone());
+        Arc::new(Cors::new(&config.api.cors, Arc::new(api)))
+    }
+}
+
+impl Inner {
+    /// It does not work yet.
+    fn lacks(&self, reason: String) {
+        let state = if self.optional { State::Degraded } else { State::Failed };
+        self.health.mirror(state, reason);
+        // A private server that has never run needs a moment, which is worth waiting for.
+        if !self.optional {
+            self.settled.send_replace(true);
+        }
+    }
+
+    async fn run(&self) {
+        let cache = self.cache.clone();
+        let reading = tokio::spawn(cache.run());
+        let _reading = AbortOnDrop(reading.abort_handle());
+        let mut told = String::new();
+        self.database
+            .prepare_until_ready(|error| {
+                let text = chain(error).to_string();
+                if text != told {
+                    tracing::warn!(error = text, "the database is not ready; trying again");
+                    told.clone_from(&text);
+                }
+                self.lacks(text);
+            })
+            .await;
+        loop {
+            match gateway::load(&self.database, &self.keys, &self.api_keys).await {
+                Ok(key) => {
+                    if let Some(key) = key {
+                        let _ = self.publishable.set(key);
+                    }
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "keys cannot be read; trying again");
+                    self.lacks(error.to_string());
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+        self.health.ok();
+        self.cache.after(0).await;
+        self.settled.send_replace(true);
+        gateway::follow(self.database.clone(), self.keys.clone(), self.api_keys.clone()).await;
+    }
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
