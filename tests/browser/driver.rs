@@ -1,10 +1,11 @@
 //! Runs a journey in Chromium through node, and holds its report against what was to be checked.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::node::packages;
 use crate::server::Server;
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
@@ -53,40 +54,10 @@ fn run(server: &Server, name: &str, pictures: &Path) -> Output {
         .arg(name)
         .env("BEACON_ORIGIN", server.origin())
         .env("BEACON_CERTIFICATE", server.certificate())
-        .env("BEACON_MODULES", modules())
+        .env("BEACON_MODULES", packages(Path::new(HERE), "browser"))
         .env("BEACON_CHROMIUM", CHROMIUM)
         .env("BEACON_PICTURES", pictures)
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("cannot run node ({error}): apt-get install nodejs"))
-}
-
-/// A folder with the packages of package-lock.json in it. They are installed once, and again when the lock changes.
-fn modules() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser");
-    fs::create_dir_all(&folder).unwrap();
-    // Tests run at the same time, in threads or in processes; one of them installs.
-    let lock = File::create(folder.join("lock")).unwrap();
-    lock.lock().unwrap();
-    let wanted = fs::read(format!("{HERE}/package-lock.json")).unwrap();
-    let stamp = folder.join("installed");
-    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
-        return folder;
-    }
-    for name in ["package.json", "package-lock.json", ".npmrc"] {
-        fs::copy(format!("{HERE}/{name}"), folder.join(name)).unwrap();
-    }
-    let output = Command::new("npm")
-        .args(["ci", "--ignore-scripts"])
-        .current_dir(&folder)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("cannot run npm ({error}): apt-get install npm"));
-    assert!(
-        output.status.success(),
-        "npm cannot install what the browser tests need:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    fs::write(&stamp, wanted).unwrap();
-    folder
 }

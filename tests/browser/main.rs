@@ -6,6 +6,8 @@
 #![cfg(test)]
 
 mod driver;
+#[path = "../support/node.rs"]
+mod node;
 mod server;
 
 use driver::{journey, look};

@@ -12,6 +12,8 @@ mod identity;
 mod life;
 mod managed;
 mod nss;
+#[path = "../support/python.rs"]
+mod python;
 mod rest;
 mod services;
 #[path = "../support/mod.rs"]

@@ -5,8 +5,8 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -19,6 +19,8 @@ use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+
+use crate::python::environment;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/wall");
 
@@ -208,7 +210,7 @@ fn ask_django(cases: &[Case]) -> Vec<Value> {
             json!({ "environment": environment, "authorization": case.authorization.as_deref().map(latin1) })
         })
         .collect();
-    let mut child = Command::new(python())
+    let mut child = Command::new(environment(Path::new(&format!("{FIXTURES}/requirements.txt")), "wall"))
         .arg(format!("{FIXTURES}/driver.py"))
         .env("PYTHONUTF8", "1")
         .stdin(Stdio::piped())
@@ -220,39 +222,6 @@ fn ask_django(cases: &[Case]) -> Vec<Value> {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "the driver failed:\n{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// The Python of a virtual environment that has the package; made once, in the target folder.
-fn python() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-venv").join("wall");
-    let python = folder.join("bin/python");
-    let (wanted, made) = (format!("{FIXTURES}/requirements.txt"), folder.join("made-of.txt"));
-    if std::fs::read(&made).ok() == std::fs::read(&wanted).ok() {
-        return python;
-    }
-    std::fs::create_dir_all(&folder).unwrap();
-    run(
-        Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
-        "this test needs Python with venv: apt-get install python3-venv",
-    );
-    run(
-        Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", &wanted]),
-        "this test needs a Python package index, or one that pip is configured for (PIP_INDEX_URL)",
-    );
-    std::fs::copy(&wanted, &made).unwrap();
-    python
-}
-
-fn run(command: &mut Command, need: &str) {
-    let Output { status, stderr, .. } = command
-        .output()
-        .unwrap_or_else(|error| panic!("{need}; {} did not start: {error}", command.get_program().display()));
-    assert!(
-        status.success(),
-        "{need}; {} said:\n{}",
-        command.get_program().display(),
-        String::from_utf8_lossy(&stderr)
-    );
 }
 
 fn latin1(bytes: &[u8]) -> String {
