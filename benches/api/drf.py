@@ -28,8 +28,8 @@ settings.configure(
     REST_FRAMEWORK={
         "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
         "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-        "DEFAULT_AUTHENTICATION_CLASSES": ["drf.TokenAuthentication"],
-        "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+        "DEFAULT_AUTHENTICATION_CLASSES": [],
+        "DEFAULT_PERMISSION_CLASSES": [],
         "UNAUTHENTICATED_USER": None,
     },
     ROOT_URLCONF=__name__,
@@ -41,7 +41,7 @@ django.setup()
 from django.db import models  # noqa: E402
 from django.urls import path  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
-from rest_framework import authentication, exceptions, serializers, status, viewsets  # noqa: E402
+from rest_framework import authentication, exceptions, permissions, serializers, status, viewsets  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
 
 SECRET = os.environ["BENCH_SECRET"]
@@ -144,7 +144,12 @@ class EntrySerializer(serializers.ModelSerializer):
         list_serializer_class = EntryList
 
 
-class Notes(viewsets.ReadOnlyModelViewSet):
+class OfOwner:
+    authentication_classes = [TokenAuthentication]
+    permission_classes = [permissions.IsAuthenticated]
+
+
+class Notes(OfOwner, viewsets.ReadOnlyModelViewSet):
     def get_queryset(self):
         return Note.objects.filter(owner=self.request.user.id)
 
@@ -155,12 +160,12 @@ class Notes(viewsets.ReadOnlyModelViewSet):
         return queryset if self.detail else queryset.order_by("-made").only("id", "title", "made")[:20]
 
 
-class Authors(viewsets.ReadOnlyModelViewSet):
+class Authors(OfOwner, viewsets.ReadOnlyModelViewSet):
     queryset = Author.objects.prefetch_related("books")
     serializer_class = AuthorSerializer
 
 
-class Entries(viewsets.GenericViewSet):
+class Entries(OfOwner, viewsets.GenericViewSet):
     serializer_class = EntrySerializer
 
     def create(self, request):
