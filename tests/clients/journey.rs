@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::stage::{JWT_SECRET, Stage, secret_key};
+use crate::stage::{Stage, secret_key};
+use crate::support::JWT_SECRET;
 use crate::{node, python};
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod acme;
+mod api_security;
 mod attacks;
 mod control;
 mod database;

@@ -2,6 +2,7 @@
 //!
 //! Clients block, and every wait of theirs has a bound: a server that hangs fails its test and does not hang it.
 
+mod api;
 mod beacon;
 mod http1;
 mod http2;
@@ -9,6 +10,7 @@ mod postgres;
 mod smtp;
 mod wire;
 
+pub use api::{Api, JWT_SECRET, free_port, send, token};
 pub use beacon::{Beacon, Launch, SECRET, until};
 pub use http1::{Answer, Http1};
 pub use http2::{Event, Http2, frame, literal, request_block};
