@@ -8,6 +8,7 @@ mod api_security;
 mod attacks;
 mod control;
 mod database;
+mod database_faults;
 mod edge;
 mod identity;
 mod life;
