@@ -49,7 +49,7 @@ impl Api {
         self.database.execute(&format!(
             "CREATE TABLE public.{name} (); ALTER TABLE public.{name} ENABLE ROW LEVEL SECURITY; NOTIFY pgrst, 'reload schema'"
         ));
-        let service = self.service();
+        let service = Self::service();
         until("the API's view of the schema", || {
             let answer = self.ask("GET", &format!("/rest/v1/{name}"), &[("apikey", &service)], "");
             (answer.status == 200).then_some(())
@@ -90,7 +90,7 @@ impl Api {
     }
 
     /// A token of the service role.
-    pub fn service(&self) -> String {
+    pub fn service() -> String {
         token(&json!({ "role": "service_role" }))
     }
 }
@@ -98,7 +98,10 @@ impl Api {
 /// Sends a request and reads its answer; a body is JSON unless a header says otherwise.
 #[track_caller]
 pub fn send(client: &mut Http1, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let mut lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let mut lines = String::new();
+    for (name, value) in headers {
+        let _ = write!(lines, "{name}: {value}\r\n");
+    }
     if !body.is_empty() {
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
             lines.push_str("Content-Type: application/json\r\n");
