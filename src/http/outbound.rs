@@ -242,6 +242,9 @@ where
     let exchange = async move {
         let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
         let (head, body) = response.into_parts();
+        if hyper::body::Body::size_hint(&body).lower() > limit as u64 {
+            return Err(OutboundError::TooLarge(to.host.clone(), limit));
+        }
         let body = Limited::new(body, limit).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() { OutboundError::TooLarge(to.host.clone(), limit) } else { broken(error) }
         })?;
