@@ -10,6 +10,7 @@ mod error;
 mod gate;
 pub mod gateway;
 mod guard;
+pub mod hooks;
 pub mod jwt;
 pub mod keys;
 mod mac;

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use beacon::auth::gateway::{self, Gateway, Options};
+use beacon::auth::hooks::{self, Hook, Hooks, Point};
 use beacon::auth::jwt::{self, Keys, Settings, Status};
 use beacon::auth::keys::{self, ApiKeys, Kind};
 use beacon::db::Database;
+use beacon::http::Outbound;
 use beacon::secret::Secret;
 
 use crate::support::Postgres;
@@ -157,4 +159,54 @@ async fn a_key_that_cannot_be_used_does_not_replace_good_ones() {
     assert!(gateway::load(&host.database, &host.keys, &host.api_keys).await.is_err());
     assert_eq!(host.status(None, Some(&token)), 200);
     assert_eq!(Status::named("current"), Some(Status::Current));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_may_be_a_function_in_the_database() {
+    let database = Postgres::shared().database();
+    let host = host(&database.url()).await;
+    database.execute(
+        "create table seen (event jsonb);
+         create function answer(event jsonb) returns jsonb language plpgsql as $$
+         begin
+             insert into seen values (event);
+             case event->>'say'
+                 when 'nothing' then return null;
+                 when 'no' then return '{\"error\": {\"http_code\": 403, \"message\": \"Not today.\"}}';
+                 when 'list' then return '[]';
+                 when 'much' then return jsonb_build_object('x', repeat('x', 300000));
+                 when 'late' then perform pg_sleep(60); return '{}';
+                 when 'fail' then raise exception 'secret words';
+                 else return jsonb_build_object('claims', event->'claims' || '{\"level\": 7}');
+             end case;
+         end $$",
+    );
+    let function = |uri: &str| Hook { uri: uri.into(), timeout: Duration::from_millis(300), ..Hook::default() };
+    let config = hooks::Config {
+        custom_access_token: function("pg-functions://postgres/public/answer"),
+        before_user_created: function("public.missing"),
+        ..hooks::Config::default()
+    };
+    assert!(config.validate().is_empty());
+    let hooks = Hooks::new(&config, host.database.owner().clone(), Outbound::new().unwrap());
+    assert!(hooks.has(Point::CustomAccessToken) && !hooks.has(Point::SendEmail));
+    let event = |say: &str| serde_json::json!({ "say": say, "claims": { "sub": "it's \u{fc}" } });
+    let call = async |say: &str| hooks.call(Point::CustomAccessToken, &event(say)).await;
+
+    let answer = call("something").await.unwrap().unwrap();
+    assert_eq!(answer["claims"], serde_json::json!({ "sub": "it's \u{fc}", "level": 7 }));
+    assert!(call("nothing").await.unwrap().unwrap().is_empty());
+    assert_eq!(database.value("select count(*) from seen"), "2");
+    let refused = call("no").await.unwrap_err();
+    assert_eq!((refused.status(), refused.to_string().as_str()), (403, "Not today."));
+    assert!(matches!(call("list").await, Err(hooks::Error::Output)));
+    assert!(matches!(call("much").await, Err(hooks::Error::TooLarge)));
+    let late = call("late").await.unwrap_err();
+    assert_eq!((late.status(), late.code()), (422, "hook_timeout"));
+    let failed = call("fail").await.unwrap_err();
+    assert!(matches!(failed, hooks::Error::Function(_)) && !failed.to_string().contains("secret"), "{failed}");
+    assert!(matches!(hooks.call(Point::BeforeUserCreated, &event("")).await, Err(hooks::Error::Function(_))));
+    assert!(hooks.call(Point::SendEmail, &event("")).await.unwrap().is_none());
+    // The connections are good after all that.
+    assert!(call("something").await.is_ok());
 }
