@@ -7,6 +7,7 @@ mod beacon;
 mod http1;
 mod http2;
 mod postgres;
+mod redis;
 mod smtp;
 mod wire;
 
@@ -15,5 +16,6 @@ pub use beacon::{Beacon, Launch, SECRET, until};
 pub use http1::{Answer, Http1};
 pub use http2::{Event, Http2, frame, literal, request_block};
 pub use postgres::{Database, OWNER, Postgres, Stop, programs};
+pub use redis::Redis;
 pub use smtp::{Behaviour, Smtp};
 pub use wire::{BOUND, Wire, client_tls, tls_over};

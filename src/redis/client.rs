@@ -1,0 +1,199 @@
+//! The connection to Redis.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fred::interfaces::{ClientLike as _, EventInterface as _};
+use fred::types::config::{
+    Config as Settings, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, Server, ServerConfig, TcpConfig,
+    TlsConfig, TlsConnector, TlsHostMapping, UnresponsiveConfig,
+};
+use fred::types::{ClusterHash, CustomCommand, Value};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::address::{Address, Place};
+use super::{Config, Error, Script, tls};
+use crate::error::chain;
+
+/// How long a connection may take to open, and each of its first commands.
+const OPENING: Duration = Duration::from_secs(5);
+/// A connection on which an answer is overdue for so long is given up.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Between two attempts to connect: from the first to the second, doubled each time.
+const PAUSES: (u32, u32) = (100, 5_000);
+/// Calls that wait to be written; beyond it Redis counts as away.
+const WAITING: usize = 10_000;
+/// How long a last answer is waited for.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Redis. Clones share one connection.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    client: fred::clients::Client,
+    place: String,
+    closed: AtomicBool,
+}
+
+impl Client {
+    /// The Redis at the configuration's URL, without going there: [`Client::keep`] does.
+    ///
+    /// # Errors
+    /// A URL that cannot be used, or unreadable certificates.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let address = Address::parse(&config.url)?;
+        let server = match &address.place {
+            Place::Tcp { host, port } => ServerConfig::Centralized { server: Server::new(host.as_str(), *port) },
+            Place::Unix(path) => ServerConfig::Unix { path: path.clone() },
+        };
+        let protection = if address.tls {
+            let connector = TlsConnector::from(tls::config(&address.authorities)?);
+            Some(TlsConfig { connector, hostnames: TlsHostMapping::None })
+        } else {
+            None
+        };
+        let settings = Settings {
+            // A Redis that is not there yet is as good as one that went away.
+            fail_fast: false,
+            username: address.user.clone(),
+            password: address.password.as_ref().map(|password| password.expose().to_owned()),
+            database: Some(address.database),
+            server,
+            tls: protection,
+            ..Settings::default()
+        };
+        let performance = PerformanceConfig { default_command_timeout: OPENING, ..PerformanceConfig::default() };
+        let connection = ConnectionConfig {
+            connection_timeout: OPENING,
+            internal_command_timeout: OPENING,
+            // What was sent may have been done: it is the caller's to say whether to do it again.
+            max_command_attempts: 1,
+            max_command_buffer_len: WAITING,
+            unresponsive: UnresponsiveConfig { max_timeout: Some(SILENCE), interval: Duration::from_secs(1) },
+            reconnect_on_auth_error: true,
+            tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
+            ..ConnectionConfig::default()
+        };
+        let policy = ReconnectPolicy::new_exponential(0, PAUSES.0, PAUSES.1, 2);
+        let client = fred::clients::Client::new(settings, Some(performance), Some(connection), Some(policy));
+        Ok(Self(Arc::new(Inner { client, place: address.shown(), closed: AtomicBool::new(false) })))
+    }
+
+    /// Connects, and connects again whenever the connection is lost, until [`Client::close`]. To be started once;
+    /// dropping the future ends the connection.
+    pub async fn keep(self) {
+        let client = &self.0.client;
+        let (mut failed, mut connected) = (client.error_rx(), client.reconnect_rx());
+        let mut away = false;
+        while !self.0.closed.load(Ordering::Acquire) {
+            let mut running = AbortOnDropHandle::new(client.connect());
+            loop {
+                // Each change of state is told once.
+                tokio::select! {
+                    _ = &mut running => break,
+                    Ok(_) = connected.recv() => {
+                        tracing::info!(redis = %self.0.place, "connected to Redis");
+                        away = false;
+                    }
+                    Ok((error, _)) = failed.recv() => {
+                        if !away && !self.0.closed.load(Ordering::Acquire) {
+                            let error = chain(&error).to_string();
+                            tracing::warn!(redis = %self.0.place, %error, "Redis does not answer; trying again");
+                        }
+                        away = true;
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(PAUSES.1.into()).min(CLOSING)).await;
+        }
+    }
+
+    /// Whether there is a connection at this moment.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.0.client.is_connected()
+    }
+
+    /// Which Redis it is, for messages; without a secret.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.0.place
+    }
+
+    /// Asks Redis for an answer.
+    ///
+    /// # Errors
+    /// There is none `within` this time.
+    pub async fn ping(&self, within: Duration) -> Result<(), Error> {
+        self.call::<String>("PING", Vec::new(), within).await.map(drop)
+    }
+
+    /// Runs a script with keys and arguments, and gives the whole numbers that it answers with.
+    ///
+    /// # Errors
+    /// Redis is away (at once), did not answer `within` this time (the script may run all the same), or refused.
+    pub async fn run(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[i64],
+        within: Duration,
+    ) -> Result<Vec<i64>, Error> {
+        let parameters = |script: &str| {
+            let mut all = Vec::with_capacity(2 + keys.len() + arguments.len());
+            all.push(Value::from(script));
+            all.push(Value::from(keys.len() as i64));
+            all.extend(keys.iter().map(|key| Value::from(*key)));
+            all.extend(arguments.iter().map(|argument| Value::from(*argument)));
+            all
+        };
+        // Not the library's own calls for scripts: those wait for one another's answers instead of being sent at once.
+        match self.call("EVALSHA", parameters(script.name()), within).await {
+            Err(Error::Refused(why)) if why.starts_with("NOSCRIPT") => {
+                self.call("EVAL", parameters(script.text()), within).await
+            }
+            result => result,
+        }
+    }
+
+    async fn call<T: fred::types::FromValue>(
+        &self,
+        name: &'static str,
+        arguments: Vec<Value>,
+        within: Duration,
+    ) -> Result<T, Error> {
+        // The library would let the call wait for a connection.
+        if !self.is_connected() {
+            return Err(Error::Away(self.0.place.clone()));
+        }
+        let options = Options { max_attempts: Some(1), timeout: Some(within), fail_fast: true, ..Options::default() };
+        let command = CustomCommand::new_static(name, ClusterHash::FirstKey, false);
+        let client = self.0.client.with_options(&options);
+        match tokio::time::timeout(within, client.custom(command, arguments)).await {
+            Ok(result) => result.map_err(|error| Error::of_call(&error, &self.0.place, within)),
+            Err(_) => Err(Error::Timeout(within)),
+        }
+    }
+
+    /// Ends the connection, after what was asked has been answered or a second has gone by.
+    pub async fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        let _ = tokio::time::timeout(CLOSING, self.0.client.quit()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    #[test]
+    fn a_client_is_made_without_a_runtime_and_without_going_anywhere() {
+        let client = Client::new(&Config { url: Secret::new("redis://:hunter2@nowhere.invalid/1") }).unwrap();
+        assert!(!client.is_connected());
+        assert_eq!(client.place(), "nowhere.invalid:6379/1");
+        assert!(Client::new(&Config { url: Secret::new("rediss://h?ssl_ca_certs=/none.pem") }).is_err());
+    }
+}
