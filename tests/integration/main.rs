@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod acme;
+mod administration;
 mod api_security;
 mod attacks;
 mod control;
@@ -16,6 +17,7 @@ mod managed;
 mod nss;
 #[path = "../support/python.rs"]
 mod python;
+mod quota;
 mod rest;
 mod services;
 #[path = "../support/mod.rs"]
