@@ -8,10 +8,12 @@ mod backup;
 mod check;
 mod completions;
 mod config;
+mod database;
 mod doctor;
 mod env;
 mod failure;
 mod handover;
+mod keys;
 mod man;
 mod managed;
 mod migrate;
@@ -22,6 +24,8 @@ mod reload;
 mod restore;
 mod serve;
 mod status;
+mod table;
+mod user;
 mod version;
 mod wall;
 
@@ -93,6 +97,8 @@ enum Command {
     Status(status::StatusCommand),
     Doctor(doctor::Doctor),
     Migrate(migrate::Migrate),
+    Keys(keys::KeysCommand),
+    User(user::UserCommand),
     Config(config::ConfigCommand),
     Env(env::EnvCommand),
     Backup(backup::Backup),
@@ -140,6 +146,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(command) => command.run(&sources),
         Command::Doctor(command) => command.run(&sources),
         Command::Migrate(command) => command.run(&sources),
+        Command::Keys(command) => command.run(&sources),
+        Command::User(command) => command.run(&sources),
         Command::Config(command) => command.run(&sources),
         Command::Env(command) => command.run(&sources),
         Command::Backup(command) => command.run(&sources),
