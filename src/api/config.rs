@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::schema;
+use crate::auth::quota;
 use crate::error::Fault;
 use crate::http::CorsConfig;
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub server_timing: bool,
     /// Whether the auth wall stands before the API, when it stands at all.
     pub wall: bool,
+    /// How many requests a user, an API key and an anonymous client may make; counted in Redis if there is one.
+    pub limits: quota::Config,
     /// Which pages of other origins may call it, and /auth/v1.
     pub cors: CorsConfig,
 }
@@ -120,6 +123,7 @@ impl Default for Config {
             openapi_mode: OpenApiMode::FollowPrivileges,
             server_timing: false,
             wall: true,
+            limits: quota::Config::default(),
             cors: CorsConfig::default(),
         }
     }
@@ -129,8 +133,8 @@ impl Config {
     /// What is wrong with the values.
     #[must_use]
     pub fn validate(&self) -> Vec<Fault> {
-        let mut faults: Vec<Fault> =
-            self.cors.validate().into_iter().map(|fault| fault.within("cors")).collect();
+        let mut faults: Vec<Fault> = self.cors.validate().into_iter().map(|fault| fault.within("cors")).collect();
+        faults.extend(self.limits.validate().into_iter().map(|fault| fault.within("limits")));
         if self.schemas.is_empty() {
             faults.push(Fault::new("schemas", "is empty", "Name a schema, or set api.enabled = false."));
         }

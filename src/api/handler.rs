@@ -13,6 +13,7 @@ use super::schema::{BodyKind, Cache, Catalog, Name, Relation, Volatility};
 use super::timing::Timing;
 use super::{Config, Error, call, read, write};
 use crate::auth::Gateway;
+use crate::auth::quota::Quota;
 use crate::db::Database;
 use crate::http::{Body, Handler, Reply, Request, Response, User};
 
@@ -29,13 +30,14 @@ struct Shared {
     force: Force,
     database: Database,
     gateway: Gateway,
+    quota: Option<Quota>,
 }
 
 impl Api {
-    /// The API over a database whose schema is in `cache`, for the callers that `gateway` knows.
+    /// The API over a database whose schema is in `cache`, for the callers that `gateway` knows and `quota` lets in.
     #[must_use]
-    pub fn new(config: Config, database: Database, gateway: Gateway, cache: Cache) -> Self {
-        Self { shared: Arc::new(Shared { force: Force::new(config, cache), database, gateway }) }
+    pub fn new(config: Config, database: Database, gateway: Gateway, cache: Cache, quota: Option<Quota>) -> Self {
+        Self { shared: Arc::new(Shared { force: Force::new(config, cache), database, gateway, quota }) }
     }
 }
 
@@ -62,6 +64,13 @@ impl Shared {
         let mut timing = Timing::new(config.server_timing);
         let caller = self.gateway.identify(&parts.headers)?;
         timing.mark("jwt");
+        let standing = match &self.quota {
+            Some(quota) => quota.take(&caller, context.client).await,
+            None => None,
+        };
+        if let Some(standing) = standing.as_ref().filter(|standing| standing.is_over()) {
+            return Ok(standing.response());
+        }
         let text = parts.uri.query().unwrap_or_default();
         if text.len() > query::MAX_QUERY {
             return Err(Error::from(query::Error::too_long()));
@@ -113,6 +122,9 @@ impl Shared {
             && let Ok(value) = HeaderValue::from_str(asked.schema)
         {
             headers.entry(CONTENT_PROFILE).or_insert(value);
+        }
+        if let Some(standing) = standing {
+            standing.mark(headers);
         }
         if let Some(value) = timing.header() {
             headers.append(SERVER_TIMING, value);

@@ -14,11 +14,13 @@ use crate::api::{self, Api};
 use crate::auth::gateway::{self, Gateway};
 use crate::auth::jwt::{self, Keys};
 use crate::auth::keys::ApiKeys;
+use crate::auth::quota::Quota;
 use crate::config::Config;
 use crate::db::Database;
 use crate::error::chain;
 use crate::http::{Cors, Handler};
 use crate::managed::Mode;
+use crate::redis;
 use crate::secret::Secret;
 use crate::telemetry::{Component, Health, State};
 
@@ -38,6 +40,9 @@ struct Inner {
     keys: Keys,
     api_keys: ApiKeys,
     gateway: Gateway,
+    /// What counts requests in Redis, if they are limited.
+    redis: Option<redis::Client>,
+    quota: Option<Quota>,
     health: Component,
     /// Whether Beacon is ready without it.
     optional: bool,
@@ -52,13 +57,27 @@ struct Inner {
 struct Basis {
     url: Secret,
     database: crate::db::Config,
+    redis: Option<Secret>,
     api: api::Config,
 }
 
 impl Basis {
-    fn of(config: &Config, url: &Secret) -> Self {
-        Self { url: url.clone(), database: config.database.clone(), api: config.api.clone() }
+    fn of(config: &Config, places: &Places) -> Self {
+        Self {
+            url: places.database.clone(),
+            database: config.database.clone(),
+            redis: places.redis.clone(),
+            api: config.api.clone(),
+        }
     }
+}
+
+/// Where the stores are.
+pub(super) struct Places {
+    /// PostgreSQL.
+    pub(super) database: Secret,
+    /// Redis, if there is one.
+    pub(super) redis: Option<Secret>,
 }
 
 impl Backend {
@@ -66,8 +85,8 @@ impl Backend {
     ///
     /// # Errors
     /// A URL or a key that cannot be used.
-    pub(super) fn new(config: &Config, url: &Secret, health: &Health) -> Result<Self, Error> {
-        let database = database::open(config, url)?;
+    pub(super) fn new(config: &Config, places: &Places, health: &Health) -> Result<Self, Error> {
+        let database = database::open(config, &places.database)?;
         let component = health.component("database");
         let schema = health.component("schema");
         // Who has not asked for a private database does not lose the rest for the lack of one.
@@ -85,8 +104,17 @@ impl Backend {
             role_claim: config.api.role_claim_key.parse().unwrap_or_default(),
         };
         let gateway = Gateway::new(keys.clone(), api_keys.clone(), options);
+        let limited = Quota::new(&config.api.limits, None).is_some();
+        let redis = places
+            .redis
+            .as_ref()
+            .filter(|_| limited)
+            .map(|url| redis::Client::new(&redis::Config { url: url.clone() }));
+        let redis = redis.transpose().map_err(Error::Redis)?;
         let inner = Inner {
-            basis: Basis::of(config, url),
+            basis: Basis::of(config, places),
+            quota: Quota::new(&config.api.limits, redis.clone()),
+            redis,
             database,
             cache,
             keys,
@@ -102,8 +130,8 @@ impl Backend {
     }
 
     /// Whether a configuration would make the same.
-    pub(super) fn is_of(&self, config: &Config, url: &Secret) -> bool {
-        self.inner.basis == Basis::of(config, url)
+    pub(super) fn is_of(&self, config: &Config, places: &Places) -> bool {
+        self.inner.basis == Basis::of(config, places)
     }
 
     /// Whether it is this very one.
@@ -133,18 +161,21 @@ impl Backend {
     /// Ends its tasks, and lets requests that have begun have their connections.
     pub(super) fn stop(&self) {
         self.inner.stop.cancel();
-        let database = self.inner.database.clone();
+        let (database, redis) = (self.inner.database.clone(), self.inner.redis.clone());
         let grace = database.config().request_timeout;
         tokio::spawn(async move {
             tokio::time::sleep(grace).await;
             database.close();
+            if let Some(redis) = redis {
+                redis.close().await;
+            }
         });
     }
 
     /// Rows and functions, for /rest/v1.
     pub(super) fn api(&self, config: &Config) -> Arc<dyn Handler> {
-        let Inner { database, gateway, cache, .. } = &*self.inner;
-        let api = Api::new(config.api.clone(), database.clone(), gateway.clone(), cache.clone());
+        let Inner { database, gateway, cache, quota, .. } = &*self.inner;
+        let api = Api::new(config.api.clone(), database.clone(), gateway.clone(), cache.clone(), quota.clone());
         Arc::new(Cors::new(&config.api.cors, Arc::new(api)))
     }
 }
@@ -164,6 +195,7 @@ impl Inner {
         let cache = self.cache.clone();
         let reading = tokio::spawn(cache.run());
         let _reading = AbortOnDrop(reading.abort_handle());
+        let _counting = self.redis.clone().map(|redis| AbortOnDrop(tokio::spawn(redis.keep()).abort_handle()));
         let mut told = String::new();
         self.database
             .prepare_until_ready(|error| {

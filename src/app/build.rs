@@ -70,10 +70,10 @@ fn backend(
     health: &Health,
     current: Option<&Backend>,
 ) -> Result<Option<Backend>, Error> {
-    let Some(url) = database::url(config, state).filter(|_| config.api.enabled) else { return Ok(None) };
-    match current.filter(|current| current.is_of(config, &url)) {
+    let Some(places) = database::places(config, state).filter(|_| config.api.enabled) else { return Ok(None) };
+    match current.filter(|current| current.is_of(config, &places)) {
         Some(current) => Ok(Some(current.clone())),
-        None => Backend::new(config, &url, health).map(Some),
+        None => Backend::new(config, &places, health).map(Some),
     }
 }
 
@@ -130,10 +130,7 @@ fn redirect_port(config: &Config) -> Option<u16> {
 /// What is allowed, and probably not meant.
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (key, set) in [
-        ("redis.url", !config.redis.url.is_empty()),
-        ("storage.bucket", !config.storage.bucket.is_empty()),
-    ] {
+    for (key, set) in [("storage.bucket", !config.storage.bucket.is_empty())] {
         if set {
             warnings.push(format!("{key} is set, but nothing in this version of Beacon uses it yet."));
         }

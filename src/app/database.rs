@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::backend::Places;
 use super::{Error, managed, state};
 use crate::assets;
 use crate::config::Config;
@@ -35,13 +36,14 @@ pub fn of(config: &Config) -> Result<Database, Error> {
     open(config, &url)
 }
 
-/// Where the database is: the configured one, or the private one of the state folder; none if there shall be none.
-pub(super) fn url(config: &Config, state: &Path) -> Option<Secret> {
-    if config.database.url.is_empty() {
-        managed::wanted(config).postgres.then(|| Managed::database_url_in(state))
-    } else {
-        Some(config.database.url.clone())
-    }
+/// Where the stores are: the configured ones, or the private ones of the state folder; none if there shall be no
+/// database.
+pub(super) fn places(config: &Config, state: &Path) -> Option<Places> {
+    let wanted = managed::wanted(config);
+    let given = |url: &Secret| Some(url.clone()).filter(|url| !url.is_empty());
+    let database = given(&config.database.url).or_else(|| wanted.postgres.then(|| Managed::database_url_in(state)))?;
+    let redis = given(&config.redis.url).or_else(|| wanted.redis.then(|| Managed::redis_url_in(state)));
+    Some(Places { database, redis })
 }
 
 /// Roles that the configuration names and that requests change to.

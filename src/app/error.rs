@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::exit;
 use crate::lifecycle::Ended;
-use crate::{auth, config, db, docs, net, site, telemetry, tls};
+use crate::{auth, config, db, docs, net, redis, site, telemetry, tls};
 
 /// Why Beacon cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,9 @@ pub enum Error {
     /// A key for tokens cannot be used.
     #[error("auth: a key cannot be used")]
     Keys(#[source] auth::jwt::KeyError),
+    /// Redis cannot be used.
+    #[error("redis: Redis cannot be used")]
+    Redis(#[source] redis::Error),
     /// There is no database.
     #[error("no database is configured: set DATABASE_URL or database.url")]
     NoDatabase,

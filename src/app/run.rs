@@ -259,14 +259,8 @@ impl Running {
 
     async fn try_reload(&mut self) -> Result<(), Error> {
         let Loaded { config, warnings, .. } = load(&self.sources).map_err(Error::Config)?;
-        let Built { mut served, tls, docs, backend } = Built::new(
-            &config,
-            &self.state,
-            &self.hall.metrics,
-            &self.register,
-            self.key,
-            self.backend.as_ref(),
-        )?;
+        let Built { mut served, tls, docs, backend } =
+            Built::new(&config, &self.state, &self.hall.metrics, &self.register, self.key, self.backend.as_ref())?;
         let bound = self.doors.bind(&config.listen)?;
         let access = if config.log.access == self.config.log.access {
             self.access.clone()
@@ -329,7 +323,17 @@ impl Running {
         let hurry = CancellationToken::new();
         // The control socket stays open until the end: `beacon status` shows a stop that takes long.
         let Self {
-            mut signals, mut doors, hall, access, stop, mut critical, config, managed, backend, control: _control, ..
+            mut signals,
+            mut doors,
+            hall,
+            access,
+            stop,
+            mut critical,
+            config,
+            managed,
+            backend,
+            control: _control,
+            ..
         } = self;
         let hurrying = hurry.clone();
         tokio::spawn(async move {

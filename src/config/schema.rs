@@ -256,7 +256,7 @@ mod tests {
         ] {
             assert_eq!(known.nearest(wrong).as_deref(), Some(right), "{wrong}");
         }
-        for nothing in ["qqqqqqqq", "port", "http.hsts_max_age", "storage.key", "server.port"] {
+        for nothing in ["qqqqqqqq", "port", "http.hsts_period", "storage.key", "server.port"] {
             assert_eq!(known.nearest(nothing), None, "{nothing}");
         }
     }

@@ -108,6 +108,12 @@ impl Managed {
         postgres::url(&Place::of(state).sockets)
     }
 
+    /// The URL that the private Redis of a state folder has, whether it runs or not.
+    #[must_use]
+    pub fn redis_url_in(state: &Path) -> Secret {
+        redis::url(&Place::of(state).sockets)
+    }
+
     /// The URL of the database; none if none is kept.
     #[must_use]
     pub fn database_url(&self) -> Option<Secret> {
