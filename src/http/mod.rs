@@ -45,7 +45,7 @@ pub use incoming::BodyError;
 pub use ingress::Rules;
 pub use outbound::{Answer, Destination, Message, Outbound, OutboundError};
 pub use problem::{Problem, escape};
-pub use rate::{Limiter, subject};
+pub use rate::{Buckets, Limiter, Pace, subject};
 pub use registry::{Peer, Registry, Stage};
 pub use request::{Context, Request, RequestBody};
 pub use router::{Mount, Router};

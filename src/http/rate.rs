@@ -18,19 +18,68 @@ const WAYS: usize = 8;
 
 /// A limit on the rate of requests.
 pub struct Limiter {
-    /// Between two requests in the long run, in microseconds.
-    interval: u64,
-    /// How far ahead of time a client may be, in microseconds.
-    tolerance: u64,
-    sets: Box<[Mutex<[Slot; WAYS]>]>,
+    pace: Pace,
+    buckets: Buckets,
     hasher: RandomState,
 }
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between two times in the long run, in microseconds.
+    interval: u64,
+    /// How far ahead of time somebody may be, in microseconds.
+    tolerance: u64,
+}
+
+impl Pace {
+    /// Once in `interval` in the long run, and `burst` times at once.
+    #[must_use]
+    pub fn new(interval: Duration, burst: u32) -> Self {
+        let interval = (interval.as_micros() as u64).max(1);
+        Self { interval, tolerance: interval.saturating_mul(u64::from(burst.max(1) - 1)) }
+    }
+}
+
+/// The table of time stamps. Takes 512 KiB.
+pub struct Buckets(Box<[Mutex<[Slot; WAYS]>]>);
 
 #[derive(Clone, Copy, Default)]
 struct Slot {
     key: u64,
     /// The theoretical arrival time, in microseconds; 0 is an empty slot.
     arrival: u64,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self((0..SETS).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl Buckets {
+    /// Counts once for `key`, which must be a hash that nobody outside can choose, at `now` in microseconds.
+    ///
+    /// # Errors
+    /// How long to wait, when it is once too often.
+    pub fn take(&self, key: u64, pace: Pace, now: u64) -> Result<(), Duration> {
+        let key = key | 1;
+        let set = &self.0[(key >> 32) as usize % SETS];
+        let mut slots = set.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let index = slots.iter().position(|slot| slot.key == key).unwrap_or_else(|| {
+            // The one with the earliest arrival has the least to lose.
+            let oldest = (0..WAYS).min_by_key(|index| slots[*index].arrival).unwrap_or(0);
+            slots[oldest] = Slot { key, arrival: 0 };
+            oldest
+        });
+        let arrival = slots[index].arrival.max(now);
+        let ahead = arrival - now;
+        if ahead > pace.tolerance {
+            return Err(Duration::from_micros(ahead - pace.tolerance));
+        }
+        slots[index].arrival = arrival.saturating_add(pace.interval);
+        Ok(())
+    }
 }
 
 impl Limiter {
@@ -41,13 +90,8 @@ impl Limiter {
             return None;
         }
         let burst = if rate.burst == 0 { rate.per_second.saturating_mul(2) } else { rate.burst };
-        let interval = (1_000_000 / u64::from(rate.per_second)).max(1);
-        Some(Self {
-            interval,
-            tolerance: interval * u64::from(burst.max(1) - 1),
-            sets: (0..SETS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
-        })
+        let pace = Pace::new(Duration::from_micros(1_000_000 / u64::from(rate.per_second)), burst);
+        Some(Self { pace, buckets: Buckets::default(), hasher: RandomState::new() })
     }
 
     /// Counts one request of `client`.
@@ -59,22 +103,7 @@ impl Limiter {
     }
 
     fn take_at(&self, client: IpAddr, now: u64) -> Result<(), Duration> {
-        let key = self.hasher.hash_one(subject(client)) | 1;
-        let set = &self.sets[(key >> 32) as usize % SETS];
-        let mut slots = set.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let index = slots.iter().position(|slot| slot.key == key).unwrap_or_else(|| {
-            // The one with the earliest arrival has the least to lose.
-            let oldest = (0..WAYS).min_by_key(|index| slots[*index].arrival).unwrap_or(0);
-            slots[oldest] = Slot { key, arrival: 0 };
-            oldest
-        });
-        let arrival = slots[index].arrival.max(now);
-        let ahead = arrival - now;
-        if ahead > self.tolerance {
-            return Err(Duration::from_micros(ahead - self.tolerance));
-        }
-        slots[index].arrival = arrival + self.interval;
-        Ok(())
+        self.buckets.take(self.hasher.hash_one(subject(client)), self.pace, now)
     }
 }
 
