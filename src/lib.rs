@@ -18,6 +18,7 @@ pub mod auth;
 pub mod http;
 // 2 resources
 pub mod db;
+pub mod mail;
 pub mod managed;
 pub mod net;
 pub mod redis;

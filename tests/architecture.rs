@@ -18,7 +18,7 @@ const ROWS: &[(u8, &[&str])] = &[
     (5, &["api", "apps", "docs", "media", "site"]),
     (4, &["auth"]),
     (3, &["http", "proxy", "tasks"]),
-    (2, &["db", "redis", "storage", "tls", "net", "managed"]),
+    (2, &["db", "redis", "storage", "tls", "net", "managed", "mail"]),
     (1, &["lifecycle", "process", "systemd", "telemetry"]),
     (0, &["assets", "clock", "error", "id", "secret"]),
 ];
