@@ -3,6 +3,7 @@
 //! [`Wall`] is the configuration, [`Gate`] what stands in front of a handler. The answers are those of the Django
 //! package django-auth-wall 0.3.0; `tests/integration/wall.rs` holds the two side by side.
 
+pub mod accounts;
 mod config;
 mod cookie;
 mod credentials;

@@ -99,16 +99,21 @@ mod tests {
             for module in std::fs::read_dir(source).unwrap() {
                 let module = module.unwrap().path();
                 let name = module.file_name().unwrap().to_string_lossy().into_owned();
-                let Ok(files) = std::fs::read_dir(&module) else { continue };
-                for file in files {
-                    let file = file.unwrap().path();
-                    let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
-                    if name == "config" || stem == "config" || stem == "mod" {
-                        Self::scan(&name, &std::fs::read_to_string(&file).unwrap_or_default(), &mut found);
-                    }
-                }
+                Self::walk(&name, &module, &mut found);
             }
             Self(found)
+        }
+
+        fn walk(name: &str, folder: &Path, found: &mut BTreeMap<String, Vec<Field>>) {
+            for file in std::fs::read_dir(folder).into_iter().flatten() {
+                let file = file.unwrap().path();
+                let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
+                if file.is_dir() {
+                    Self::walk(&format!("{name}::{stem}"), &file, found);
+                } else if name == "config" || stem == "config" || stem == "mod" {
+                    Self::scan(name, &std::fs::read_to_string(&file).unwrap_or_default(), found);
+                }
+            }
         }
 
         fn scan(module: &str, text: &str, found: &mut BTreeMap<String, Vec<Field>>) {
@@ -143,7 +148,7 @@ mod tests {
             let name = kind.strip_prefix("crate::").unwrap_or(kind);
             let name = if name.contains("::") { name.to_owned() } else { format!("{module}::{name}") };
             let fields = self.0.get(&name)?;
-            Some((name.split_once("::").unwrap().0.to_owned(), fields))
+            Some((name.rsplit_once("::").unwrap().0.to_owned(), fields))
         }
     }
 

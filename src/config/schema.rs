@@ -187,6 +187,8 @@ pub(super) fn example() -> Config {
     config.managed.postgres_settings = any();
     config.managed.redis_settings = any();
     config.storage.secret_access_key = secret();
+    config.auth.jwt_secret = secret();
+    config.mail.password = secret();
     let mount = Mount {
         site: Some(site::Config { error_pages: any(), cache_control: any(), types: any(), ..site::Config::default() }),
         docs: Some(docs::Config::default()),
@@ -253,10 +255,12 @@ mod tests {
             ("mounts.www.root", "mounts.www.site.root"),
             ("mounts.www.redirect_to", "mounts.www.redirect.to"),
             ("wall.pass", "wall.password"),
+            ("port", "mail.port"),
+            ("server.port", "mail.port"),
         ] {
             assert_eq!(known.nearest(wrong).as_deref(), Some(right), "{wrong}");
         }
-        for nothing in ["qqqqqqqq", "port", "http.hsts_period", "storage.key", "server.port"] {
+        for nothing in ["qqqqqqqq", "http.hsts_period", "storage.key"] {
             assert_eq!(known.nearest(nothing), None, "{nothing}");
         }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Mount, Server};
 use crate::error::Fault;
-use crate::{api, auth, db, http, managed, net, redis, storage, telemetry, tls};
+use crate::{api, auth, db, http, mail, managed, net, redis, storage, telemetry, tls};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
@@ -34,6 +34,10 @@ pub struct Config {
     pub managed: managed::Config,
     /// Object storage for uploads and static content.
     pub storage: storage::Config,
+    /// Accounts: who may sign up and sign in, and what that takes.
+    pub auth: auth::accounts::Config,
+    /// The mail server, and what is sent through it.
+    pub mail: mail::Config,
     /// What answers where: [mounts.NAME] with a name of your choice. Without any mount, Beacon serves a welcome page
     /// at / and its own documentation at /docs.
     pub mounts: BTreeMap<String, Mount>,
@@ -67,6 +71,8 @@ impl Config {
         add("redis", self.redis.validate());
         add("managed", self.managed.validate());
         add("storage", self.storage.validate());
+        add("auth", self.auth.validate());
+        add("mail", self.mail.validate());
         for (name, mount) in &self.mounts {
             add(&format!("mounts.{name}"), mount.validate());
         }

@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod accounts;
 mod acme;
 mod administration;
 mod api_security;
