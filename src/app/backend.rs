@@ -11,14 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, database};
 use crate::api::{self, Api};
+use crate::auth::accounts::{self, Accounts, Needs};
 use crate::auth::gateway::{self, Gateway};
-use crate::auth::jwt::{self, Keys};
+use crate::auth::jwt::Keys;
 use crate::auth::keys::ApiKeys;
+use crate::auth::passwords::{self, Hasher};
 use crate::auth::quota::Quota;
 use crate::config::Config;
 use crate::db::Database;
 use crate::error::chain;
-use crate::http::{Cors, Handler};
+use crate::http::Handler;
+use crate::mail::Mailer;
 use crate::managed::Mode;
 use crate::redis;
 use crate::secret::Secret;
@@ -43,6 +46,7 @@ struct Inner {
     /// What counts requests in Redis, if they are limited.
     redis: Option<redis::Client>,
     quota: Option<Quota>,
+    hasher: Hasher,
     health: Component,
     /// Whether Beacon is ready without it.
     optional: bool,
@@ -59,6 +63,7 @@ struct Basis {
     database: crate::db::Config,
     redis: Option<Secret>,
     api: api::Config,
+    auth: accounts::Config,
 }
 
 impl Basis {
@@ -68,6 +73,7 @@ impl Basis {
             database: config.database.clone(),
             redis: places.redis.clone(),
             api: config.api.clone(),
+            auth: config.auth.clone(),
         }
     }
 }
@@ -97,7 +103,7 @@ impl Backend {
             }
         }
         let cache = api::Cache::new(database.clone(), config.api.schema_options(), schema);
-        let keys = Keys::of_settings(jwt::Settings::default()).map_err(Error::Keys)?;
+        let keys = Keys::of_settings(config.auth.keys()).map_err(Error::Keys)?;
         let api_keys = ApiKeys::default();
         let options = gateway::Options {
             anonymous: (!config.api.anon_role.is_empty()).then(|| config.api.anon_role.as_str().into()),
@@ -115,6 +121,7 @@ impl Backend {
             basis: Basis::of(config, places),
             quota: Quota::new(&config.api.limits, redis.clone()),
             redis,
+            hasher: Hasher::new(passwords::Limits::default()),
             database,
             cache,
             keys,
@@ -175,8 +182,23 @@ impl Backend {
     /// Rows and functions, for /rest/v1.
     pub(super) fn api(&self, config: &Config) -> Arc<dyn Handler> {
         let Inner { database, gateway, cache, quota, .. } = &*self.inner;
-        let api = Api::new(config.api.clone(), database.clone(), gateway.clone(), cache.clone(), quota.clone());
-        Arc::new(Cors::new(&config.api.cors, Arc::new(api)))
+        Arc::new(Api::new(config.api.clone(), database.clone(), gateway.clone(), cache.clone(), quota.clone()))
+    }
+}
+
+impl Backend {
+    /// Accounts, which send mail by `mailer` and tell the world that they are at `base_url`.
+    pub(super) fn accounts(&self, config: &Config, base_url: String, mailer: Mailer) -> Accounts {
+        let Inner { database, keys, gateway, hasher, .. } = &*self.inner;
+        Accounts::new(Needs {
+            config: config.auth.clone(),
+            base_url,
+            pool: database.owner().clone(),
+            hasher: hasher.clone(),
+            keys: keys.clone(),
+            gateway: gateway.clone(),
+            mailer,
+        })
     }
 }
 

@@ -6,12 +6,14 @@ use std::path::Path;
 use ::http::HeaderName;
 
 use super::backend::Backend;
-use super::routes::{self, Routes};
+use super::routes::{self, Features, Routes};
 use super::{Error, database, state};
 use crate::auth::Gate;
+use crate::auth::accounts::Accounts;
 use crate::config::Config;
 use crate::docs::Docs;
 use crate::http::{self, Hosts, Router, Rules, Served, Trusted};
+use crate::mail::Mailer;
 use crate::net::{Address, ForwardedHeader};
 use crate::telemetry::{Health, Metrics, MountMetrics};
 use crate::tls;
@@ -26,6 +28,8 @@ pub struct Built {
     pub docs: Vec<Docs>,
     /// What stands on the database, if there is one.
     pub backend: Option<Backend>,
+    /// Accounts in it, and what sends their mail.
+    pub accounts: Option<(Accounts, Mailer)>,
 }
 
 /// Builds everything without binding or starting, and returns what the user should know.
@@ -56,10 +60,17 @@ impl Built {
         let tls = tls::Prepared::new(&config.tls, state).map_err(Error::Tls)?;
         let gate = Gate::new(&config.wall, key).map_err(Error::Wall)?;
         let backend = backend(config, state, health, current)?;
-        let Routes { router, docs } = routes::build(config, &gate, backend.as_ref(), metrics)?;
+        let mailer = Mailer::new(&config.mail).map_err(Error::Mail)?;
+        let accounts = backend.as_ref().filter(|_| config.auth.enabled).map(|backend| {
+            let accounts = backend.accounts(config, base_url(config), mailer.clone());
+            (accounts, mailer)
+        });
+        let features =
+            Features { backend: backend.as_ref(), accounts: accounts.as_ref().map(|(accounts, _)| accounts) };
+        let Routes { router, docs } = routes::build(config, &gate, &features, metrics)?;
         let mut served = Served::new(config.http.clone(), rules(config), router, metrics.mount("none"));
         served.redirect = redirect_port(config);
-        Ok(Self { served, tls, docs, backend })
+        Ok(Self { served, tls, docs, backend, accounts })
     }
 }
 
@@ -114,6 +125,24 @@ fn rules(config: &Config) -> Rules {
     }
 }
 
+/// The address under which browsers reach this Beacon, as far as the configuration knows.
+fn base_url(config: &Config) -> String {
+    let named = config.http.hosts.iter().chain(&config.tls.acme.domains).find(|host| !host.contains('*'));
+    let host = named.map_or("localhost", String::as_str);
+    let first = |addresses: &[String]| {
+        addresses.iter().find_map(|text| match text.parse() {
+            Ok(Address::Tcp(address)) => Some(address.port()),
+            _ => None,
+        })
+    };
+    match (first(&config.listen.https), first(&config.listen.http)) {
+        (Some(443), _) | (None, None) => format!("https://{host}"),
+        (Some(port), _) => format!("https://{host}:{port}"),
+        (None, Some(80)) => format!("http://{host}"),
+        (None, Some(port)) => format!("http://{host}:{port}"),
+    }
+}
+
 /// The port to which plain HTTP is sent, if it is and there is one.
 fn redirect_port(config: &Config) -> Option<u16> {
     let listens = !config.listen.https.is_empty();
@@ -142,6 +171,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
     }
     if config.http.hosts.iter().any(|host| host == "*") {
         warnings.push("http.hosts has \"*\": requests for any host are served. Name the hosts if you can.".into());
+    }
+    if config.api.enabled {
+        warnings.extend(Accounts::warnings(&config.auth, config.mail.is_on()));
     }
     for network in &config.listen.trusted_proxies {
         if network.prefix_len() == 0 {

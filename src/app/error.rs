@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::exit;
 use crate::lifecycle::Ended;
-use crate::{auth, config, db, docs, net, redis, site, telemetry, tls};
+use crate::{auth, config, db, docs, mail, net, redis, site, telemetry, tls};
 
 /// Why Beacon cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,9 @@ pub enum Error {
     /// Redis cannot be used.
     #[error("redis: Redis cannot be used")]
     Redis(#[source] redis::Error),
+    /// Mail cannot be sent.
+    #[error("mail: mail cannot be sent with these settings")]
+    Mail(#[source] mail::Error),
     /// There is no database.
     #[error("no database is configured: set DATABASE_URL or database.url")]
     NoDatabase,

@@ -12,9 +12,10 @@ use super::control::Desk;
 use super::operations::Operations;
 use super::redirect::Redirect;
 use crate::auth;
+use crate::auth::accounts::{self, Accounts};
 use crate::config::{self, Config};
 use crate::docs::{self, Docs, Welcome};
-use crate::http::{Handler, Limiter, Mount, Router};
+use crate::http::{Cors, Handler, Limiter, Mount, Router};
 use crate::site::{self, Site};
 use crate::telemetry::{Health, Metrics};
 
@@ -25,6 +26,17 @@ pub struct Routes {
     /// Documentation sites, which render in the background.
     pub docs: Vec<Docs>,
 }
+
+/// Features that are more than a mount of the configuration.
+pub struct Features<'a> {
+    /// What stands on the database.
+    pub(super) backend: Option<&'a Backend>,
+    /// Accounts in it.
+    pub accounts: Option<&'a Accounts>,
+}
+
+/// The largest body of a request about an account, in bytes.
+const ACCOUNTS_BODY: u64 = 1024 * 1024;
 
 /// Where Beacon's own documentation stands when nothing is configured.
 const OWN_DOCS: &str = "/docs";
@@ -59,12 +71,7 @@ fn alone(name: &str, handler: Arc<dyn Handler>, metrics: &Metrics) -> Router {
 ///
 /// # Errors
 /// A folder that cannot be served, or two mounts at one place.
-pub fn build(
-    config: &Config,
-    gate: &auth::Gate,
-    backend: Option<&Backend>,
-    metrics: &Metrics,
-) -> Result<Routes, Error> {
+pub fn build(config: &Config, gate: &auth::Gate, features: &Features<'_>, metrics: &Metrics) -> Result<Routes, Error> {
     let mut routes = Routes { router: Router::default(), docs: Vec::new() };
     for (name, mount) in &with_own(&config.mounts) {
         let mut own = headers(&mount.headers);
@@ -91,13 +98,14 @@ pub fn build(
             .add(&mount.host, &mount.path, entry)
             .map_err(|first| Error::Conflict { first, second: name.clone() })?;
     }
-    if let Some(backend) = backend {
-        let mut add = |name: &str, path: &str, handler: Arc<dyn Handler>| {
+    if let Some(backend) = features.backend {
+        let mut add = |name: &str, path: &str, body_bytes: u64, handler: Arc<dyn Handler>| {
+            let handler: Arc<dyn Handler> = Arc::new(Cors::new(&config.api.cors, handler));
             let handler = if config.api.wall { gate.protect(handler) } else { handler };
             let entry = Mount {
                 name: name.into(),
                 handler,
-                body_bytes: config.http.limits.body_bytes,
+                body_bytes,
                 limiter: None,
                 headers: Vec::new(),
                 metrics: metrics.mount(name),
@@ -107,7 +115,10 @@ pub fn build(
                 .add("", path, entry)
                 .map_err(|first| Error::Conflict { first, second: format!("the API ({name})") })
         };
-        add("rest", "/rest/v1", backend.api(config))?;
+        add("rest", "/rest/v1", config.http.limits.body_bytes, backend.api(config))?;
+        if let Some(accounts) = features.accounts {
+            add("auth", accounts::MOUNT, ACCOUNTS_BODY, Arc::new(accounts.clone()))?;
+        }
     }
     Ok(routes)
 }

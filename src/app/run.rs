@@ -14,11 +14,13 @@ use super::build::{self, Built};
 use super::control::{self, Board, Control, Order, Sight};
 use super::doors::{Doors, Hall, Manners, Role};
 use super::{Error, ListenerStatus, managed, routes, state};
+use crate::auth::accounts::Accounts;
 use crate::config::{Config, Loaded, Sources, load};
 use crate::docs::Docs;
 use crate::error::chain;
 use crate::http::{self, Edge, Stage};
 use crate::lifecycle::{Critical, Ended, Signal, Signals, within};
+use crate::mail::Mailer;
 use crate::managed::Managed;
 use crate::systemd;
 use crate::telemetry::{self, AccessLog, Component, Health, Metrics};
@@ -26,6 +28,12 @@ use crate::tls::{self, Tls};
 
 /// How long old connections are asked to go elsewhere before they are closed, when another process may take over.
 const LAME_DUCK: Duration = Duration::from_secs(5);
+
+/// Time between two sweeps of sessions and tokens that are over.
+const SWEEP: Duration = Duration::from_mins(10);
+
+/// How long a stop waits for mail that is queued.
+const LAST_MAIL: Duration = Duration::from_secs(10);
 
 /// Serves until it is asked to stop.
 ///
@@ -68,6 +76,8 @@ struct Running {
     stop: CancellationToken,
     /// What stands on the database.
     backend: Option<Backend>,
+    /// What sends its mail.
+    mailer: Option<Mailer>,
     /// All components.
     register: Health,
     /// Private servers, if the configuration names no others.
@@ -96,7 +106,8 @@ impl Running {
         let metrics = Metrics::new();
         let health = Health::new();
         let component = health.component("edge");
-        let Built { mut served, tls, docs, backend } = Built::new(&config, &path, &metrics, &health, key, None)?;
+        let Built { mut served, tls, docs, backend, accounts } =
+            Built::new(&config, &path, &metrics, &health, key, None)?;
         state::prepare(&path)?;
         let tls = Tls::start(tls).map_err(Error::Tls)?;
         let access = AccessLog::open(&config.log.access).map_err(Error::Log)?;
@@ -133,6 +144,7 @@ impl Running {
             generation: CancellationToken::new(),
             stop: CancellationToken::new(),
             backend,
+            mailer: None,
             register: health,
             managed,
             access,
@@ -141,7 +153,7 @@ impl Running {
             sources,
             config,
         };
-        running.begin(docs);
+        running.begin(docs, accounts);
         running.critical.spawn("tls", tls.run(running.stop.clone()));
         running.doors.swap(bound, &running.config.listen, &running.hall);
         running.watch_over();
@@ -151,11 +163,18 @@ impl Running {
     }
 
     /// Starts what belongs to one configuration.
-    fn begin(&mut self, docs: Vec<Docs>) {
+    fn begin(&mut self, docs: Vec<Docs>, accounts: Option<(Accounts, Mailer)>) {
         let old = std::mem::replace(&mut self.generation, self.stop.child_token());
         old.cancel();
         for docs in docs {
             tokio::spawn(docs.run(self.generation.clone()));
+        }
+        let (accounts, mailer) = accounts.unzip();
+        // An earlier one delivers what it has; only what is still queued at the stop of the last counts.
+        self.mailer = mailer;
+        if let Some(accounts) = accounts {
+            let generation = self.generation.clone();
+            tokio::spawn(async move { generation.run_until_cancelled(sweep(accounts)).await });
         }
     }
 
@@ -259,7 +278,7 @@ impl Running {
 
     async fn try_reload(&mut self) -> Result<(), Error> {
         let Loaded { config, warnings, .. } = load(&self.sources).map_err(Error::Config)?;
-        let Built { mut served, tls, docs, backend } =
+        let Built { mut served, tls, docs, backend, accounts } =
             Built::new(&config, &self.state, &self.hall.metrics, &self.register, self.key, self.backend.as_ref())?;
         let bound = self.doors.bind(&config.listen)?;
         let access = if config.log.access == self.config.log.access {
@@ -304,7 +323,7 @@ impl Running {
         {
             old.stop();
         }
-        self.begin(docs);
+        self.begin(docs, accounts);
         let mut manners = Manners::new(&config.listen, &config.http.timeouts);
         manners.limit = self.hall.manners.load().limit.clone();
         self.hall.manners.store(Arc::new(manners));
@@ -332,6 +351,7 @@ impl Running {
             config,
             managed,
             backend,
+            mailer,
             control: _control,
             ..
         } = self;
@@ -367,6 +387,12 @@ impl Running {
         doors.close().await;
         hall.operations.registry().enter(Stage::Abort);
         within(Duration::from_secs(2), &CancellationToken::new(), critical.all_ended()).await;
+        if let Some(mailer) = mailer {
+            let left = mailer.drain(LAST_MAIL).await;
+            if left > 0 {
+                tracing::warn!(mails = left, "mail that could not be delivered in time is lost");
+            }
+        }
         if let Some(backend) = backend {
             backend.stop();
         }
@@ -375,6 +401,16 @@ impl Running {
         // Waits for the disk, for two seconds at most.
         let _ = tokio::task::spawn_blocking(move || access.flush()).await;
         tracing::info!("stopped");
+    }
+}
+
+/// Forgets sessions and tokens that are over, now and then.
+async fn sweep(accounts: Accounts) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        if let Err(error) = accounts.sweep().await {
+            tracing::debug!(error = %chain(&error), "sessions that are over could not be forgotten");
+        }
     }
 }
 
