@@ -260,7 +260,7 @@ mod tests {
         ] {
             assert_eq!(known.nearest(wrong).as_deref(), Some(right), "{wrong}");
         }
-        for nothing in ["qqqqqqqq", "http.hsts_period", "storage.key"] {
+        for nothing in ["qqqqqqqq", "storage.bananas", "http.quux_level"] {
             assert_eq!(known.nearest(nothing), None, "{nothing}");
         }
     }
