@@ -13,6 +13,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::catalog::Catalog;
 use super::error::Error;
+use super::figures::Figures;
 use super::fingerprint::{fingerprint, written};
 use super::load::{Scope, load};
 use super::overrides::Overrides;
@@ -75,6 +76,7 @@ struct Inner {
     database: Database,
     options: Options,
     health: Component,
+    figures: Figures,
     current: ArcSwapOption<Snapshot>,
     wanted: Notify,
     number: watch::Sender<u64>,
@@ -95,10 +97,17 @@ impl Cache {
     /// A cache that is empty until [`Cache::run`] has read the schema. `health` hears how it goes.
     #[must_use]
     pub fn new(database: Database, options: Options, health: Component) -> Self {
+        Self::counted(database, options, health, Figures::default())
+    }
+
+    /// The same, with figures that somebody reads.
+    #[must_use]
+    pub fn counted(database: Database, options: Options, health: Component, figures: Figures) -> Self {
         let inner = Inner {
             database,
             options,
             health,
+            figures,
             current: ArcSwapOption::empty(),
             wanted: Notify::new(),
             number: watch::Sender::new(0),
@@ -190,6 +199,7 @@ impl Cache {
             Ok(Err(error)) => chain(error).to_string(),
             Err(_) => "reading the schema takes too long".to_owned(),
         };
+        self.inner.figures.failed();
         if self.inner.current.load().is_some() {
             tracing::warn!(error = reason, "the schema cannot be read again; what was read before stays in force");
             self.inner.health.degraded(format!("the schema in force is old: {reason}"));
@@ -225,6 +235,7 @@ impl Cache {
         drop(session);
 
         let (number, took) = (last.map_or(1, |last| last.number + 1), started.elapsed());
+        inner.figures.read(&catalog, took);
         tracing::info!(
             number,
             relations = catalog.relations.len(),

@@ -42,6 +42,7 @@ with spaces as (
         from pg_auth_members m
     union all select 'settings', count(*),
         bit_xor(hashtextextended(concat_ws(' ', s.setdatabase, s.setrole, s.setconfig), 0)) from pg_db_role_setting s
+        where s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
 )
 select string_agg(concat_ws(' ', rows, written), ',' order by part) from parts";
 

@@ -4,6 +4,7 @@ mod cache;
 mod catalog;
 mod describe;
 mod error;
+mod figures;
 mod fingerprint;
 mod functions;
 mod fuzzy;
@@ -21,14 +22,19 @@ mod service_role;
 
 pub use cache::{Cache, Options, Snapshot};
 pub use catalog::{
-    Catalog, Column, ForeignKey, Function, Join, Junction, Name, Parameter, Relation, RelationKind, Relationship,
-    Returns, Settings, Volatility,
+    Catalog, Column, Function, Join, Name, Parameter, Relation, RelationKind, Relationship, Returns, Volatility,
 };
-pub use error::Error;
-pub use load::{Scope, load};
+pub use figures::Figures;
 pub use overload::{BodyKind, CallError, Missing};
 pub use overrides::Overrides;
 pub use relate::RelationshipError;
 
 #[cfg(test)]
-mod tests;
+pub use catalog::ForeignKey;
+#[cfg(test)]
+pub use error::Error;
+#[cfg(test)]
+pub use load::{Scope, load};
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -3,7 +3,7 @@
 mod embeds;
 mod keeping;
 mod reading;
-mod scratch;
+pub(in crate::api) mod scratch;
 
 use tokio_postgres::Client;
 
