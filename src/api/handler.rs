@@ -11,7 +11,7 @@ use super::query::{self, Media, Preferences};
 use super::request::Asked;
 use super::schema::{BodyKind, Cache, Catalog, Name, Relation, Volatility};
 use super::timing::Timing;
-use super::{Config, Error, call, read, write};
+use super::{Config, Error, call, read, root, write};
 use crate::auth::Gateway;
 use crate::auth::quota::Quota;
 use crate::db::Database;
@@ -110,7 +110,7 @@ impl Shared {
             (Address::Function(name), "OPTIONS") => allow(function_methods(catalog, asked.schema, name)?),
             (Address::Function(_), method) => return Err(Error::call_method(method)),
             (Address::Root, "OPTIONS") => allow(ROOT_METHODS),
-            (Address::Root, "GET" | "HEAD") => return Err(Error::no_description()),
+            (Address::Root, "GET" | "HEAD") => root::describe(&asked, context.secure).await?,
             (Address::Root, method) => return Err(Error::method(method, ROOT_METHODS)),
             (Address::Relation(_), method) => {
                 return Err(Error::method(method, "OPTIONS,GET,HEAD,POST,PUT,PATCH,DELETE"));

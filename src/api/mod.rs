@@ -22,6 +22,7 @@ mod read;
 pub mod reference;
 mod request;
 mod respond;
+mod root;
 mod schema;
 mod settings;
 mod shape;

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, database};
-use crate::api::{self, Api};
+use crate::api::reference::Page;
+use crate::api::{self, Api, Figures};
 use crate::auth::accounts::{self, Accounts, Needs};
 use crate::auth::gateway::{self, Gateway};
 use crate::auth::jwt::Keys;
@@ -91,7 +92,7 @@ impl Backend {
     ///
     /// # Errors
     /// A URL or a key that cannot be used.
-    pub(super) fn new(config: &Config, places: &Places, health: &Health) -> Result<Self, Error> {
+    pub(super) fn new(config: &Config, places: &Places, health: &Health, figures: &Figures) -> Result<Self, Error> {
         let database = database::open(config, &places.database)?;
         let component = health.component("database");
         let schema = health.component("schema");
@@ -102,7 +103,7 @@ impl Backend {
                 component.mirror(State::Degraded, "the private database is not there yet");
             }
         }
-        let cache = api::Cache::new(database.clone(), config.api.schema_options(), schema);
+        let cache = api::Cache::counted(database.clone(), config.api.schema_options(), schema, figures.clone());
         let keys = Keys::of_settings(config.auth.keys()).map_err(Error::Keys)?;
         let api_keys = ApiKeys::default();
         let options = gateway::Options {
@@ -187,6 +188,12 @@ impl Backend {
 }
 
 impl Backend {
+    /// The page that describes the API to people, for `path`.
+    pub(super) fn reference(&self, path: &str, config: &Config) -> Arc<dyn Handler> {
+        let Inner { database, gateway, cache, .. } = &*self.inner;
+        Arc::new(Page::new(path, config.api.clone(), database.clone(), gateway.clone(), cache.clone()))
+    }
+
     /// Accounts, which send mail by `mailer` and tell the world that they are at `base_url`.
     pub(super) fn accounts(&self, config: &Config, base_url: String, mailer: Mailer) -> Accounts {
         let Inner { database, keys, gateway, hasher, .. } = &*self.inner;

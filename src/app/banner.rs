@@ -14,6 +14,19 @@ pub struct Places<'a> {
     pub authority: Option<&'a Path>,
     /// The state folder.
     pub state: &'a Path,
+    /// What the API can be asked with.
+    pub api: Api<'a>,
+}
+
+/// How the API is.
+#[derive(Clone, Copy, Debug)]
+pub enum Api<'a> {
+    /// It answers; applications put this key into browsers.
+    Key(&'a str),
+    /// It does not answer yet, and why.
+    Waits(&'a str),
+    /// There is none.
+    None,
 }
 
 /// Prints the banner, if somebody is there to read it. Nothing depends on it, so that it cannot fail.
@@ -34,6 +47,14 @@ fn text(places: &Places<'_>, colour: bool) -> String {
     };
     row("Site", &format!("{site}/"), "");
     row("Documentation", &format!("{site}/docs/"), "");
+    match places.api {
+        Api::Key(key) => {
+            row("API", &format!("{site}/rest/v1/"), "accounts at /auth/v1, described at /docs/api");
+            row("Key", key, "publishable: it may be seen in browsers");
+        }
+        Api::Waits(reason) => row("API", "not yet", reason),
+        Api::None => {}
+    }
     if let Some(address) = places.operations.first() {
         row("Operations", &format!("http://{address}/metrics"), "/healthz, /readyz");
     }
@@ -44,6 +65,14 @@ fn text(places: &Places<'_>, colour: bool) -> String {
             "\n  The certificate is signed by an authority of your own. To trust it, import\n  {bold}{authority}{off}\n"
         );
     }
+    if let Api::Key(key) = places.api {
+        let trust = places.authority.map(|path| format!("--cacert {} ", quoted(path))).unwrap_or_default();
+        let _ = write!(
+            out,
+            "\n  Try: {bold}curl {trust}-H 'apikey: {key}' {site}/rest/v1/{off}\n  \
+             Secret keys and users: {bold}beacon keys create{off}, {bold}beacon user create{off}\n"
+        );
+    }
     let _ = write!(
         out,
         "\n  Next: put this into beacon.toml, and start with {bold}--config beacon.toml{off}\n\n    \
@@ -52,6 +81,13 @@ fn text(places: &Places<'_>, colour: bool) -> String {
         places.state.display(),
     );
     out
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |ch: char| ch.is_ascii_alphanumeric() || "/._-+@".contains(ch);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// A loopback address by the name that browsers and the certificate know.
@@ -72,9 +108,15 @@ mod tests {
             operations: &["127.0.0.1:9464".into()],
             authority: Some(Path::new("/state/tls/ca.crt")),
             state: Path::new("/state"),
+            api: Api::Key("sb_publishable_x"),
         };
         let text = text(&places, false);
-        for part in ["https://localhost:8443/docs/", "http://127.0.0.1:9464/metrics", "/state/tls/ca.crt"] {
+        for part in [
+            "https://localhost:8443/docs/",
+            "http://127.0.0.1:9464/metrics",
+            "/state/tls/ca.crt",
+            "curl --cacert /state/tls/ca.crt -H 'apikey: sb_publishable_x' https://localhost:8443/rest/v1/",
+        ] {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains('\x1b'));

@@ -8,6 +8,7 @@ use ::http::HeaderName;
 use super::backend::Backend;
 use super::routes::{self, Features, Routes};
 use super::{Error, database, state};
+use crate::api::Figures;
 use crate::auth::Gate;
 use crate::auth::accounts::Accounts;
 use crate::config::Config;
@@ -17,6 +18,23 @@ use crate::mail::Mailer;
 use crate::net::{Address, ForwardedHeader};
 use crate::telemetry::{Health, Metrics, MountMetrics};
 use crate::tls;
+
+/// What tells of the process to those who watch it; the same for all of its configurations.
+pub struct Instruments {
+    /// Figures.
+    pub metrics: Metrics,
+    /// Whether components work.
+    pub health: Health,
+    /// Figures of the schema cache.
+    pub schema: Figures,
+}
+
+impl Default for Instruments {
+    fn default() -> Self {
+        let metrics = Metrics::new();
+        Self { schema: Figures::register(&metrics), health: Health::new(), metrics }
+    }
+}
 
 /// What a configuration makes.
 pub struct Built {
@@ -39,7 +57,7 @@ pub struct Built {
 pub fn check(config: &Config) -> Result<Vec<String>, Error> {
     let state = state::find(&config.server.state_dir, |name| std::env::var_os(name))?;
     tls::provider();
-    Built::new(config, &state, &Metrics::new(), &Health::new(), [0; 32], None)?;
+    Built::new(config, &state, &Instruments::default(), [0; 32], None)?;
     Ok(warnings(config))
 }
 
@@ -52,14 +70,14 @@ impl Built {
     pub fn new(
         config: &Config,
         state: &Path,
-        metrics: &Metrics,
-        health: &Health,
+        instruments: &Instruments,
         key: [u8; 32],
         current: Option<&Backend>,
     ) -> Result<Self, Error> {
         let tls = tls::Prepared::new(&config.tls, state).map_err(Error::Tls)?;
         let gate = Gate::new(&config.wall, key).map_err(Error::Wall)?;
-        let backend = backend(config, state, health, current)?;
+        let Instruments { metrics, .. } = instruments;
+        let backend = backend(config, state, instruments, current)?;
         let mailer = Mailer::new(&config.mail).map_err(Error::Mail)?;
         let accounts = backend.as_ref().filter(|_| config.auth.enabled).map(|backend| {
             let accounts = backend.accounts(config, base_url(config), mailer.clone());
@@ -78,13 +96,13 @@ impl Built {
 fn backend(
     config: &Config,
     state: &Path,
-    health: &Health,
+    instruments: &Instruments,
     current: Option<&Backend>,
 ) -> Result<Option<Backend>, Error> {
     let Some(places) = database::places(config, state).filter(|_| config.api.enabled) else { return Ok(None) };
     match current.filter(|current| current.is_of(config, &places)) {
         Some(current) => Ok(Some(current.clone())),
-        None => Backend::new(config, &places, health).map(Some),
+        None => Backend::new(config, &places, &instruments.health, &instruments.schema).map(Some),
     }
 }
 

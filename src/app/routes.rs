@@ -35,6 +35,9 @@ pub struct Features<'a> {
     pub accounts: Option<&'a Accounts>,
 }
 
+/// Where the API is described to people.
+const API_REFERENCE: &str = "/docs/api";
+
 /// The largest body of a request about an account, in bytes.
 const ACCOUNTS_BODY: u64 = 1024 * 1024;
 
@@ -116,6 +119,7 @@ pub fn build(config: &Config, gate: &auth::Gate, features: &Features<'_>, metric
                 .map_err(|first| Error::Conflict { first, second: format!("the API ({name})") })
         };
         add("rest", "/rest/v1", config.http.limits.body_bytes, backend.api(config))?;
+        add("api-reference", API_REFERENCE, 0, backend.reference(API_REFERENCE, config))?;
         if let Some(accounts) = features.accounts {
             add("auth", accounts::MOUNT, ACCOUNTS_BODY, Arc::new(accounts.clone()))?;
         }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::Backend;
 use super::banner::{self, Places};
-use super::build::{self, Built};
+use super::build::{self, Built, Instruments};
 use super::control::{self, Board, Control, Order, Sight};
 use super::doors::{Doors, Hall, Manners, Role};
 use super::{Error, ListenerStatus, managed, routes, state};
@@ -23,7 +23,7 @@ use crate::lifecycle::{Critical, Ended, Signal, Signals, within};
 use crate::mail::Mailer;
 use crate::managed::Managed;
 use crate::systemd;
-use crate::telemetry::{self, AccessLog, Component, Health, Metrics};
+use crate::telemetry::{self, AccessLog, Component, Metrics};
 use crate::tls::{self, Tls};
 
 /// How long old connections are asked to go elsewhere before they are closed, when another process may take over.
@@ -78,8 +78,8 @@ struct Running {
     backend: Option<Backend>,
     /// What sends its mail.
     mailer: Option<Mailer>,
-    /// All components.
-    register: Health,
+    /// What tells of the process to those who watch it.
+    instruments: Instruments,
     /// Private servers, if the configuration names no others.
     managed: Managed,
     access: AccessLog,
@@ -103,11 +103,10 @@ impl Running {
         let path = state::find(&config.server.state_dir, |name| std::env::var_os(name))?;
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|error| Error::Runtime(std::io::Error::other(error)))?;
-        let metrics = Metrics::new();
-        let health = Health::new();
+        let instruments = Instruments::default();
+        let (metrics, health) = (instruments.metrics.clone(), instruments.health.clone());
         let component = health.component("edge");
-        let Built { mut served, tls, docs, backend, accounts } =
-            Built::new(&config, &path, &metrics, &health, key, None)?;
+        let Built { mut served, tls, docs, backend, accounts } = Built::new(&config, &path, &instruments, key, None)?;
         state::prepare(&path)?;
         let tls = Tls::start(tls).map_err(Error::Tls)?;
         let access = AccessLog::open(&config.log.access).map_err(Error::Log)?;
@@ -145,7 +144,7 @@ impl Running {
             stop: CancellationToken::new(),
             backend,
             mailer: None,
-            register: health,
+            instruments,
             managed,
             access,
             state: path,
@@ -203,6 +202,9 @@ impl Running {
         let state = &self.state;
         let https = self.doors.addresses(Role::Https);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), state = %state.display(), "ready");
+        if let Some(key) = self.backend.as_ref().and_then(Backend::publishable) {
+            tracing::info!(publishable_key = key, "the API answers at /rest/v1 and /auth/v1");
+        }
         self.show_listeners();
         systemd::notify_ready(&self.status());
         if self.config.mounts.is_empty() && !systemd::under_systemd() {
@@ -211,6 +213,13 @@ impl Running {
                 operations: &self.doors.addresses(Role::Operations),
                 authority: self.hall.tls.ca_path().as_deref(),
                 state,
+                api: match &self.backend {
+                    Some(backend) => backend.publishable().map_or(
+                        banner::Api::Waits("its database is not there yet; the log says why"),
+                        banner::Api::Key,
+                    ),
+                    None => banner::Api::None,
+                },
             });
         }
     }
@@ -279,7 +288,7 @@ impl Running {
     async fn try_reload(&mut self) -> Result<(), Error> {
         let Loaded { config, warnings, .. } = load(&self.sources).map_err(Error::Config)?;
         let Built { mut served, tls, docs, backend, accounts } =
-            Built::new(&config, &self.state, &self.hall.metrics, &self.register, self.key, self.backend.as_ref())?;
+            Built::new(&config, &self.state, &self.instruments, self.key, self.backend.as_ref())?;
         let bound = self.doors.bind(&config.listen)?;
         let access = if config.log.access == self.config.log.access {
             self.access.clone()

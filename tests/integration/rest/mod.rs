@@ -115,7 +115,7 @@ impl Bench {
         let keys = Keys::new(settings, &[]).unwrap();
         let anonymous = (!config.anon_role.is_empty()).then(|| config.anon_role.as_str().into());
         let gateway = Gateway::new(keys.clone(), ApiKeys::new(Vec::new()), Options { anonymous, ..Options::default() });
-        let api = Api::new(config, database, gateway, cache);
+        let api = Api::new(config, database, gateway, cache, None);
         Self { api, keys }
     }
 
