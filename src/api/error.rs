@@ -223,6 +223,7 @@ impl From<plan::Error> for Error {
             plan::Error::Relationship(error) => error.into(),
             plan::Error::OrderNotToOne { ref origin, ref target } => bad("PGRST118", &error)
                 .details(format!("'{origin}' and '{target}' do not form a many-to-one or one-to-one relationship")),
+            plan::Error::SameName(_) => bad("42712", &error),
             plan::Error::AggregatesDisabled => bad("PGRST123", &error),
             plan::Error::Unsupported(details) => bad("PGRST127", &error).details(details),
             plan::Error::ColumnNotFound { .. } => bad("PGRST204", &error),

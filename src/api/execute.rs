@@ -8,7 +8,7 @@ use tokio_postgres::types::{FromSql, Type};
 use super::plan::Statement;
 use super::query;
 use super::settings::Settings;
-use crate::db::{self, Parameter, Pool, Transaction};
+use crate::db::{self, Isolation, Parameter, Pool, Transaction};
 
 /// What a statement returned.
 #[derive(Debug, Default)]
@@ -74,6 +74,18 @@ impl Outcome {
     }
 }
 
+/// The mode of a transaction that has begun: the same as [`Pool::transact`] begins one with.
+fn mode(isolation: Option<Isolation>, read_only: bool) -> &'static str {
+    match (isolation, read_only) {
+        (None | Some(Isolation::ReadCommitted), true) => "set transaction isolation level read committed, read only",
+        (None | Some(Isolation::ReadCommitted), false) => "set transaction isolation level read committed, read write",
+        (Some(Isolation::RepeatableRead), true) => "set transaction isolation level repeatable read, read only",
+        (Some(Isolation::RepeatableRead), false) => "set transaction isolation level repeatable read, read write",
+        (Some(Isolation::Serializable), true) => "set transaction isolation level serializable, read only",
+        (Some(Isolation::Serializable), false) => "set transaction isolation level serializable, read write",
+    }
+}
+
 /// How many rows a statement's row says that there are.
 fn rows_of(row: &Row) -> i64 {
     row.try_get(1).unwrap_or_default()
@@ -129,8 +141,7 @@ impl Run<'_> {
     ) -> Result<Bytes, db::Error> {
         let mut session = pool.get().await?;
         let transaction = session.begin().await?;
-        let access = if self.read_only { "set transaction read only" } else { "set transaction read write" };
-        transaction.batch_execute(access).await?;
+        transaction.batch_execute(mode(self.settings.isolation, self.read_only)).await?;
         for (name, value) in self.settings.list() {
             let typed: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
                 [(&name, Type::TEXT), (&value, Type::TEXT)];

@@ -9,6 +9,10 @@ pub enum Error {
     /// The relation of an embed is not related, or is in several ways (PGRST200, PGRST201).
     #[error(transparent)]
     Relationship(#[from] RelationshipError),
+    /// Two embeds of a level have one name, so that neither a response nor a condition could tell them apart (42712, as
+    /// if PostgreSQL had been asked to join both).
+    #[error("table name \"{0}\" specified more than once")]
+    SameName(String),
     /// An ordering by a related relation of which there may be many rows (PGRST118).
     #[error("A related order on '{target}' is not possible")]
     OrderNotToOne {

@@ -306,6 +306,10 @@ impl Builder<'_> {
                 Item::All => {}
                 Item::Column(column) => own |= column.aggregate.is_some() || column.field.is_none(),
                 Item::Embed(embed) => {
+                    if node.links.iter().any(|link| link.embed.name() == embed.name()) {
+                        let name = format!("{}_{}_{}", node.scope.name.name, embed.name(), self.path.len());
+                        return Err(Error::SameName(name));
+                    }
                     let link = self.link(&node.scope, place, embed)?;
                     node.links.push(link);
                 }

@@ -162,7 +162,13 @@ fn plan(json: bool, parameters: &[&str]) -> Option<Media> {
                 of => of,
             };
         } else {
-            let asked: Vec<&str> = parameter.strip_prefix("options=")?.trim_matches('"').split('|').collect();
+            // Clients write the parameter even when they want no option.
+            let asked: Vec<&str> = parameter
+                .strip_prefix("options=")?
+                .trim_matches('"')
+                .split('|')
+                .filter(|option| !option.is_empty())
+                .collect();
             if asked.iter().any(|option| !Plan::OPTIONS.contains(option)) {
                 return None;
             }
@@ -242,6 +248,9 @@ mod tests {
             Media::read("application/vnd.pgrst.plan").content_type(),
             "application/vnd.pgrst.plan+text; for=\"application/json\"; charset=utf-8"
         );
+        let bare = "application/vnd.pgrst.plan+json; for=\"application/json\"; options=;";
+        assert_eq!(Media::read(bare), Media::Plan(Box::new(Plan { of: Media::Json, json: true, options: Vec::new() })));
         assert!(matches!(Media::read("application/vnd.pgrst.plan;options=everything"), Media::Other(_)));
+        assert!(matches!(Media::read("application/vnd.pgrst.plan;options=analyze|everything"), Media::Other(_)));
     }
 }
