@@ -4,7 +4,7 @@ use super::Error;
 use super::planner::Planner;
 use super::scope::Scope;
 use super::tree::{Link, Node, Origin, name_of};
-use crate::api::query::{Aggregate, By, Column, Item, Order};
+use crate::api::query::{Aggregate, By, Column, Field, Item, Order};
 use crate::api::schema::Join;
 use crate::db::Parameter;
 
@@ -240,7 +240,7 @@ impl Planner<'_> {
     fn order_joins(&mut self, node: &Node<'_>) {
         for (at, order) in node.level.order.iter().enumerate() {
             let By::Related(place, field) = &order.by else { continue };
-            let Some(link) = node.link(*place) else { continue };
+            let Some(link) = node.link(*place).filter(|link| lifted(node, link, field).is_none()) else { continue };
             self.sql.push(" LEFT JOIN LATERAL (SELECT ");
             self.field(&link.node.scope, field);
             self.sql.push(" AS ").ident(NUMBERED);
@@ -261,8 +261,12 @@ impl Planner<'_> {
             }
             match &order.by {
                 By::Field(field) => self.field(&node.scope, field),
-                By::Related(..) => {
-                    self.sql.column(&order_alias(at), NUMBERED);
+                By::Related(place, field) => {
+                    let column = node.link(*place).and_then(|link| Some((link, lifted(node, link, field)?)));
+                    match column {
+                        Some((link, number)) => self.sql.column(&link.join, &format!("{NUMBERED}{number}")),
+                        None => self.sql.column(&order_alias(at), NUMBERED),
+                    };
                 }
             }
             self.sql.push(direction(order));
@@ -329,6 +333,17 @@ impl Planner<'_> {
             (Names::Own, None) => {}
         }
     }
+}
+
+/// Where rows are grouped, they can be ordered by what they are grouped by and by nothing else: the number of the column
+/// in which a spread lifts the field.
+fn lifted(node: &Node<'_>, link: &Link<'_>, field: &Field) -> Option<usize> {
+    if !(node.grouped && link.embed.spread && field.path.is_empty()) {
+        return None;
+    }
+    let outputs = link.node.outputs().ok()?;
+    let at = outputs.iter().position(|output| output.plain.as_deref() == Some(field.name.as_str()))?;
+    Some(at + 1)
 }
 
 /// The alias of a join for an ordering.

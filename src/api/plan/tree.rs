@@ -85,6 +85,8 @@ pub struct Link<'a> {
 pub struct Output<'a> {
     /// Its name in the response.
     pub name: Arc<str>,
+    /// The level's own column that it shows as it is.
+    pub plain: Option<Arc<str>>,
     /// What the parent computes of it.
     pub aggregate: Option<&'a Column>,
     /// Whether it is of the type json.
@@ -193,12 +195,26 @@ impl<'a> Node<'a> {
                         .scope
                         .names()
                         .ok_or(Error::Unsupported("The columns of this result are not known beforehand."))?;
-                    outputs.extend(names.into_iter().map(|name| Output { name, aggregate: None, json: false }));
+                    outputs.extend(names.into_iter().map(|name| Output {
+                        plain: Some(name.clone()),
+                        name,
+                        aggregate: None,
+                        json: false,
+                    }));
                 }
                 Item::Column(column) => {
                     let aggregate = self.hoists && column.aggregate.is_some();
                     let name = Arc::from(name_of(column));
-                    outputs.push(Output { name, aggregate: aggregate.then_some(column), json: false });
+                    let plain = column
+                        .field
+                        .as_ref()
+                        .filter(|field| field.path.is_empty() && column.cast.is_none() && column.aggregate.is_none());
+                    outputs.push(Output {
+                        name,
+                        plain: plain.map(|field| Arc::from(field.name.as_str())),
+                        aggregate: aggregate.then_some(column),
+                        json: false,
+                    });
                 }
                 Item::Embed(_) => {
                     let Some(link) = self.link(place).filter(|link| link.shown) else { continue };
@@ -206,12 +222,14 @@ impl<'a> Node<'a> {
                         for output in link.node.outputs()? {
                             outputs.push(Output {
                                 name: output.name,
+                                plain: None,
                                 aggregate: output.aggregate.filter(|_| self.hoists),
                                 json: output.json || !link.one,
                             });
                         }
                     } else {
-                        outputs.push(Output { name: Arc::from(link.embed.name()), aggregate: None, json: true });
+                        let name = Arc::from(link.embed.name());
+                        outputs.push(Output { name, plain: None, aggregate: None, json: true });
                     }
                 }
             }

@@ -3,6 +3,9 @@
 mod calls;
 mod guards;
 mod reads;
+mod spec_calls;
+mod spec_reads;
+mod spec_writes;
 mod writes;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -40,13 +43,19 @@ static DATABASE: LazyLock<support::Database<'static>> = LazyLock::new(|| {
     });
     database.execute(include_str!("../../../src/api/plan/tests/fixtures.sql"));
     database.execute(include_str!("fixtures.sql"));
+    database.execute(include_str!("spec.sql"));
     database
 });
 
 fn open(url: &str) -> Database {
     let own = assets::folder("migrations").unwrap();
-    Database::new(&beacon::db::Config::default(), &Secret::new(url), own, vec!["reader".into(), "writer".into()])
-        .unwrap()
+    Database::new(
+        &beacon::db::Config::default(),
+        &Secret::new(url),
+        own,
+        ["reader", "writer", "hasty"].map(Into::into).to_vec(),
+    )
+    .unwrap()
 }
 
 /// An API, and the keys that sign its callers' tokens.
@@ -96,7 +105,12 @@ impl Bench {
     }
 
     async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let database = open(&DATABASE.url());
+        Self::on(&DATABASE, change).await
+    }
+
+    /// The same over another database.
+    async fn on(database: &support::Database<'_>, change: impl FnOnce(&mut Config)) -> Self {
+        let database = open(&database.url());
         database.prepare().await.unwrap();
         let mut config = Config {
             schemas: vec!["test".into()],
@@ -158,7 +172,7 @@ impl Ask<'_> {
     }
 
     async fn send(self) -> Answer {
-        let target = self.target.replace(' ', "%20").replace('"', "%22");
+        let target = self.target.replace(' ', "%20").replace('"', "%22").replace('>', "%3E");
         let request = http::Request::builder().method(self.method).uri(format!("/rest/v1{target}")).body(()).unwrap();
         let (mut parts, ()) = request.into_parts();
         parts.headers = self.headers;
