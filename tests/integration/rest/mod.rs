@@ -172,7 +172,7 @@ impl Ask<'_> {
     }
 
     async fn send(self) -> Answer {
-        let target = self.target.replace(' ', "%20").replace('"', "%22").replace('>', "%3E");
+        let target = self.target.replace(' ', "%20").replace('"', "%22").replace('>', "%3E").replace('\\', "%5C");
         let request = http::Request::builder().method(self.method).uri(format!("/rest/v1{target}")).body(()).unwrap();
         let (mut parts, ()) = request.into_parts();
         parts.headers = self.headers;

@@ -82,14 +82,11 @@ async fn aggregates() {
     let counted = bench.ask(Method::GET, "/parts?select=kind_id,count()&limit=1").prefer("count=exact").send().await;
     assert_eq!((counted.status, counted.header("content-range")), (206, Some("0-0/2")));
     let off = Bench::with(|config| config.aggregates_enabled = false).await;
-    for target in [
-        "/parts?select=count()",
-        "/parts?select=count",
-        "/makers?select=parts(count)",
-        "/parts?select=...costs(cost.sum())",
-    ] {
+    for target in ["/parts?select=count()", "/makers?select=parts(id.max())", "/parts?select=...costs(cost.sum())"] {
         assert_eq!(off.get(target).await.error(), (400, "PGRST123".into()), "{target}");
     }
+    // Written without parentheses it has always been there, and clients count what they embed by it.
+    rows(&off, &[("/makers?select=parts(count)&id=eq.1", json!([{ "parts": [{ "count": 2 }] }]))]).await;
 }
 
 #[tokio::test]
@@ -341,4 +338,120 @@ async fn each_schema_is_a_world_of_its_own() {
         assert_eq!(answer.json()["message"], "Invalid schema: unknown");
         assert_eq!(answer.json()["hint"], "Only the following schemas are exposed: test, second");
     }
+}
+#[tokio::test]
+async fn json_paths_and_trees() {
+    let bench = Bench::new().await;
+    rows(
+        &bench,
+        &[
+            ("/films?select=info->k->>s,n:info->k->n&id=eq.1", json!([{ "s": "x", "n": 1 }])),
+            ("/films?select=last:info->l->>-1::int,info->l->0&id=eq.1", json!([{ "last": 20, "l": 10 }])),
+            ("/films?select=id&info->k->>n=eq.2", json!([{ "id": 2 }])),
+            ("/films?select=id&info->k=eq.{\"n\":2,\"s\":\"y\"}", json!([{ "id": 2 }])),
+            ("/films?select=id&info->l->>1=eq.20", json!([{ "id": 1 }])),
+            ("/films?select=id&tags->>0=eq.b", json!([{ "id": 2 }])),
+            ("/films?select=street:home->street,home->>number&id=eq.1", json!([{ "street": "Main", "number": "5" }])),
+            ("/films?select=id&order=home->number.desc.nullslast&limit=1", json!([{ "id": 1 }])),
+            ("/films?select=raw->>z&id=eq.1", json!([{ "z": "1" }])),
+            (
+                "/films?select=id&or=(info->k->>s.eq.y,title.eq.\"Del\\\"ta, \\\\x\")&order=id",
+                json!([{ "id": 2 }, { "id": 4 }]),
+            ),
+            (
+                "/films?select=id&and=( or ( id.in.( 1, 2 ) , id.eq.3 ) , not.and(id.eq.1,title.like.A*) )&order=id",
+                json!([{ "id": 2 }, { "id": 3 }]),
+            ),
+            ("/films?select=id&not.or=(id.eq.1,id.eq.2)&not.and=(id.eq.3,title.eq.Gamma)", json!([{ "id": 4 }])),
+            ("/films?select=id&tags=cs.{\"c,d\"}", json!([{ "id": 2 }])),
+            ("/films?select=id&id=in.()", json!([])),
+            ("/films?select=id&id=not.in.()&limit=1&order=id", json!([{ "id": 1 }])),
+            ("/films?select=id&title=in.(\"Del\\\"ta, \\\\x\",Beta)&order=id", json!([{ "id": 2 }, { "id": 4 }])),
+            ("/films?select=id&title=fts.beta", json!([{ "id": 2 }])),
+            ("/films?select=id&search=wfts(english).run", json!([{ "id": 1 }])),
+            ("/films?select=id&words=fts(english).cats", json!([{ "id": 1 }])),
+            ("/films?select=id&year=isdistinct.1990&order=id", json!([{ "id": 2 }, { "id": 3 }, { "id": 4 }])),
+            ("/films?select=id&rating=gte(any).{7.5,8}&order=id", json!([{ "id": 1 }, { "id": 2 }])),
+            ("/films?select=id&title=ilike(all).{*a,b*}", json!([{ "id": 2 }])),
+            ("/films?select=id&deleted=is.not_null&order=id", json!([{ "id": 1 }, { "id": 2 }])),
+            ("/films?select=id&during=adj.[9,20)&order=id", json!([{ "id": 2 }, { "id": 4 }])),
+            ("/od d?select=\"we ird\\\"c\",\"od d\"&\"od d\"=eq.q", json!([{ "we ird\"c": 1, "od d": "q" }])),
+            (
+                "/makers?select=id,parts(id)&parts.or=(id.eq.1,name.eq.b1)&order=id",
+                json!([
+                    { "id": 1, "parts": [{ "id": 1 }] }, { "id": 2, "parts": [{ "id": 3 }] }, { "id": 3, "parts": [] }
+                ]),
+            ),
+            (
+                "/makers?select=id,p:parts(id,c:checkers(name))&p.c.not.or=(name.eq.Mary)&id=eq.2",
+                json!([
+                    { "id": 2, "p": [{ "id": 3, "c": [{ "name": "John" }] }] }
+                ]),
+            ),
+            (
+                "/makers?select=id,a:parts(id),b:parts(id)&a.kind_id=eq.1&b.kind_id=eq.2&id=eq.1",
+                json!([
+                    { "id": 1, "a": [{ "id": 1 }], "b": [{ "id": 2 }] }
+                ]),
+            ),
+            (
+                "/makers?select=id,parts(id)&parts.limit=1&parts.offset=1&parts.order=id.desc&id=eq.1",
+                json!([{ "id": 1, "parts": [{ "id": 1 }] }]),
+            ),
+        ],
+    )
+    .await;
+    for (target, code) in [
+        ("/films?or=()", "PGRST100"),
+        ("/films?id=in.( ,3)", "22P02"),
+        ("/films?select=info->>k->n", "42883"),
+        ("/films?select=info->k->>s::int&id=eq.1", "22P02"),
+        ("/films?select=id::nothing", "42704"),
+        ("/films?order=id.ac", "PGRST100"),
+    ] {
+        let answer = bench.get(target).await;
+        assert_eq!(answer.json()["code"], code, "{target}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn accepted_types_are_weighed() {
+    let bench = Bench::new().await;
+    for (accept, wanted) in [
+        ("*/*", "application/json; charset=utf-8"),
+        ("text/unknowntype, */*", "application/json; charset=utf-8"),
+        ("text/csv, application/json", "text/csv; charset=utf-8"),
+        ("text/csv;q=0.4, application/json;q=0.9", "application/json; charset=utf-8"),
+        ("text/csv; version=1", "text/csv; charset=utf-8"),
+        (
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/png,*/*;q=0.8",
+            "application/json; charset=utf-8",
+        ),
+        ("application/vnd.pgrst.array", "application/json; charset=utf-8"),
+        (
+            "application/vnd.pgrst.array+json;nulls=stripped",
+            "application/vnd.pgrst.array+json;nulls=stripped; charset=utf-8",
+        ),
+    ] {
+        let answer = bench.ask(Method::GET, "/makers?id=eq.1").accept(accept).send().await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(wanted)), "{accept}");
+    }
+    for accept in [
+        "text/unknowntype",
+        "application/vnd.pgrst.object+json;nulls=kept",
+        "application/geo+json",
+        "application/vnd.pgrst.plan",
+    ] {
+        for ask in [
+            bench.ask(Method::GET, "/makers"),
+            bench.ask(Method::DELETE, "/makers?id=eq.99"),
+            bench.ask(Method::POST, "/makers").body(r#"{"id":99}"#),
+            bench.ask(Method::GET, "/rpc/add_them?a=1"),
+        ] {
+            let answer = ask.accept(accept).send().await;
+            assert_eq!(answer.error(), (406, "PGRST107".into()), "{accept}");
+        }
+    }
+    let sorted = bench.get("/plain?b=eq.x&a=eq.1").await;
+    assert_eq!(sorted.header("content-location"), Some("/plain?a=eq.1&b=eq.x"));
 }
