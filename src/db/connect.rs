@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use tokio::io::AsyncReadExt as _;
+use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
@@ -23,6 +24,12 @@ const PASSWORD_AGE: Duration = Duration::from_mins(10);
 /// The longest that the command may take, and the most that it may print.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(15);
 const COMMAND_OUTPUT: u64 = 16 * 1024;
+
+/// The server looks whether we are still there while a statement runs, so that none goes on after the end of Beacon or
+/// of its machine, or although a function catches its cancellation. Before PostgreSQL 14, and on systems that cannot tell,
+/// there is no such setting.
+const NOTICE_OUR_END: &str = "do $$ begin perform set_config('client_connection_check_interval', '5s', false); \
+                              exception when others then null; end $$";
 
 /// Opens connections to one address as one login.
 pub(super) struct Connector {
@@ -54,6 +61,7 @@ impl Connector {
             for (name, value) in timeouts(config) {
                 let _ = write!(prelude, "set {name} = {value};");
             }
+            prelude.push_str(NOTICE_OUR_END);
         }
         let deadline = config.connect_timeout * 2;
         Ok(Self { address, tls, login, prelude, deadline })
@@ -65,9 +73,9 @@ impl Connector {
     }
 
     /// Opens a connection whose driver runs in the background.
-    pub(super) async fn connect(&self) -> Result<Client, Error> {
+    pub(super) async fn connect(&self) -> Result<(Client, AbortHandle), Error> {
         let (client, mut messages) = self.open().await?;
-        tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             while let Some(message) = messages.next().await {
                 match message {
                     Ok(message) => log_notice(&message),
@@ -79,7 +87,7 @@ impl Connector {
         if !self.prelude.is_empty() {
             client.batch_execute(&self.prelude).await?;
         }
-        Ok(client)
+        Ok((client, driver.abort_handle()))
     }
 
     /// Opens a connection; it works while the messages are polled.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult};
+use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Statement, Transaction};
 
 use super::connect::Connector;
@@ -48,6 +49,7 @@ pub(super) struct Manager(Arc<Shared>);
 /// A connection of the pool.
 pub(super) struct Connected {
     client: Client,
+    driver: AbortHandle,
     opened: Instant,
     generation: u64,
     statements: Mutex<Statements>,
@@ -69,8 +71,8 @@ impl managed::Manager for Manager {
     fn create(&self) -> Pin<Box<dyn Future<Output = Result<Connected, Error>> + Send + '_>> {
         Box::pin(async {
             let generation = self.0.generation.load(Ordering::Acquire);
-            let client = self.0.connector.connect().await?;
-            Ok(Connected { client, opened: Instant::now(), generation, statements: Mutex::default() })
+            let (client, driver) = self.0.connector.connect().await?;
+            Ok(Connected { client, driver, opened: Instant::now(), generation, statements: Mutex::default() })
         })
     }
 
@@ -257,7 +259,9 @@ impl Drop for Session {
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(async move {
                     shared.connector.cancel(token).await;
-                    drop(connected);
+                    // The driver would wait for the statement's end, which may not care about being cancelled; without
+                    // the connection the server ends it.
+                    connected.driver.abort();
                 });
             }
         }
