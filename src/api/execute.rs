@@ -8,7 +8,7 @@ use tokio_postgres::types::{FromSql, Type};
 use super::plan::Statement;
 use super::query;
 use super::settings::Settings;
-use crate::db::{self, Isolation, Parameter, Pool, Transaction};
+use crate::db::{self, Parameter, Pool, Transaction};
 
 /// What a statement returned.
 #[derive(Debug, Default)]
@@ -74,18 +74,6 @@ impl Outcome {
     }
 }
 
-/// The mode of a transaction that has begun: the same as [`Pool::transact`] begins one with.
-fn mode(isolation: Option<Isolation>, read_only: bool) -> &'static str {
-    match (isolation, read_only) {
-        (None | Some(Isolation::ReadCommitted), true) => "set transaction isolation level read committed, read only",
-        (None | Some(Isolation::ReadCommitted), false) => "set transaction isolation level read committed, read write",
-        (Some(Isolation::RepeatableRead), true) => "set transaction isolation level repeatable read, read only",
-        (Some(Isolation::RepeatableRead), false) => "set transaction isolation level repeatable read, read write",
-        (Some(Isolation::Serializable), true) => "set transaction isolation level serializable, read only",
-        (Some(Isolation::Serializable), false) => "set transaction isolation level serializable, read write",
-    }
-}
-
 /// How many rows a statement's row says that there are.
 fn rows_of(row: &Row) -> i64 {
     row.try_get(1).unwrap_or_default()
@@ -139,35 +127,19 @@ impl Run<'_> {
         statement: &Statement,
         plan: &query::Plan,
     ) -> Result<Bytes, db::Error> {
-        let mut session = pool.get().await?;
-        let transaction = session.begin().await?;
-        transaction.batch_execute(mode(self.settings.isolation, self.read_only)).await?;
-        for (name, value) in self.settings.list() {
-            let typed: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-                [(&name, Type::TEXT), (&value, Type::TEXT)];
-            transaction.query_typed("select set_config($1, $2, true)", &typed).await?;
-        }
-        if let Some(before) = self.before {
-            transaction.batch_execute(before).await?;
-        }
         let mut options = String::from(if plan.json { "format json" } else { "format text" });
         for option in &plan.options {
             options.push_str(", ");
             options.push_str(option);
         }
         let sql = format!("explain ({options}) {}", statement.sql);
-        let typed: Vec<(&(dyn tokio_postgres::types::ToSql + Sync), Type)> =
-            statement.parameters.iter().map(|value| (value as _, Type::UNKNOWN)).collect();
+        let settings = self.settings.list();
+        let transaction = self.transaction(&settings, &sql, &statement.parameters, false);
         let mut out = Vec::new();
-        for row in transaction.query_typed(&sql, &typed).await? {
+        for row in pool.transact_all(&transaction).await? {
             let Raw(line) = row.try_get(0)?;
             out.extend_from_slice(line);
             out.push(b'\n');
-        }
-        if self.rollback {
-            transaction.rollback().await?;
-        } else {
-            transaction.commit().await?;
         }
         Ok(out.into())
     }

@@ -15,7 +15,7 @@ use tokio_postgres::{Row, Statement};
 use super::pool::Session;
 use super::{Error, Pool};
 
-/// A transaction with one statement that returns one row.
+/// A transaction with one statement, which returns one row unless it is run for all of them.
 #[derive(Debug)]
 pub struct Transaction<'a> {
     /// Whether the database refuses changes.
@@ -111,7 +111,15 @@ impl Pool {
     /// # Errors
     /// Those of the pool, of PostgreSQL, or [`Error::Timeout`].
     pub async fn transact(&self, transaction: &Transaction<'_>) -> Result<Row, Error> {
-        self.run(transaction, None::<fn(&Row) -> bool>).await.map(|(row, _)| row)
+        one(self.run(transaction, None::<fn(&Row) -> bool>).await?).map(|(row, _)| row)
+    }
+
+    /// Runs a transaction whose statement returns any number of rows.
+    ///
+    /// # Errors
+    /// As [`Pool::transact`].
+    pub async fn transact_all(&self, transaction: &Transaction<'_>) -> Result<Vec<Row>, Error> {
+        self.run(transaction, None::<fn(&Row) -> bool>).await.map(|(rows, _)| rows)
     }
 
     /// Runs a transaction that is committed only if its row is accepted. It takes a second round trip.
@@ -123,14 +131,16 @@ impl Pool {
         transaction: &Transaction<'_>,
         accept: impl FnOnce(&Row) -> bool + Send,
     ) -> Result<(Row, bool), Error> {
-        self.run(transaction, Some(accept)).await
+        one(self.run(transaction, Some(accept)).await?)
     }
 
     async fn run(
         &self,
         transaction: &Transaction<'_>,
         mut accept: Option<impl FnOnce(&Row) -> bool + Send>,
-    ) -> Result<(Row, bool), Error> {
+    ) -> Result<(Vec<Row>, bool), Error> {
+        // Who is asked whether to accept is asked once: what follows from the answer is not tried again.
+        let asks = accept.is_some();
         let mut again = true;
         loop {
             let mut session = self.get().await?;
@@ -153,7 +163,7 @@ impl Pool {
             }
             // A read whose connection broke has done nothing.
             let lost = transaction.read_only && error.code().is_none() && error.is_closed();
-            if !(again && (stale || lost) && accept_is_unused(accept.as_ref(), &result)) {
+            if !(again && (stale || lost) && accept.is_some() == asks) {
                 return result;
             }
             again = false;
@@ -161,9 +171,10 @@ impl Pool {
     }
 }
 
-/// `accept` is called at most once, and only with a row: an error leaves it unused.
-fn accept_is_unused<T, R>(_: Option<&T>, result: &Result<R, Error>) -> bool {
-    result.is_err()
+/// The row of a statement that returns one.
+fn one((mut rows, accepted): (Vec<Row>, bool)) -> Result<(Row, bool), Error> {
+    let count = rows.len();
+    rows.pop().filter(|_| count == 1).map(|row| (row, accepted)).ok_or(Error::Rows(count))
 }
 
 /// Whether a prepared statement may fail so only because the schema has changed since.
@@ -178,7 +189,7 @@ impl Session {
         &mut self,
         transaction: &Transaction<'_>,
         accept: &mut Option<impl FnOnce(&Row) -> bool + Send>,
-    ) -> Result<(Row, bool), Error> {
+    ) -> Result<(Vec<Row>, bool), Error> {
         let shared = self.shared.clone();
         let all: Vec<(&str, &str)> = shared
             .each_time
@@ -214,7 +225,7 @@ impl Session {
         )
         .await;
         let outcome = begun.and(set.map(drop)).and(before).and(rows);
-        let mut rows = match (outcome, ended) {
+        let rows = match (outcome, ended) {
             (Ok(rows), Ok(())) => rows,
             (Err(error), ended) => {
                 if end.is_none() {
@@ -225,23 +236,21 @@ impl Session {
             }
             (Ok(_), Err(error)) => return Err(error.into()),
         };
-        let count = rows.len();
-        let row = rows.pop().filter(|_| count == 1);
-        let accepted = match (accept.take(), &row) {
+        let accepted = match (accept.take(), &*rows) {
             (None, _) => !transaction.rollback,
-            (Some(accept), Some(row)) => {
+            (Some(accept), [row]) => {
                 let accepted = accept(row);
                 let end = if accepted && !transaction.rollback { "commit" } else { "rollback" };
                 client.batch_execute(end).await?;
                 accepted
             }
-            (Some(_), None) => {
+            (Some(_), _) => {
                 client.batch_execute("rollback").await?;
                 false
             }
         };
         self.open = false;
-        row.map(|row| (row, accepted)).ok_or(Error::Rows(count))
+        Ok((rows, accepted))
     }
 
     /// The statement, prepared. PostgreSQL looks names up with the rights and the search path of who prepares, so it is
