@@ -16,7 +16,8 @@ use crate::{db, error};
 
 /// The client's error. `authenticated` says whether the client has proved who it is: one who has not is asked to.
 pub(super) fn explain(error: &db::Error, authenticated: bool) -> Error {
-    if let Some(said) = error.database() {
+    // What is said while a connection is opened is about Beacon, not about the request.
+    if let Some(said) = error.database().filter(|_| !matches!(error, db::Error::Unreachable { .. })) {
         return of_postgres(said, authenticated);
     }
     match error {
