@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, Postgres, Stop, send, token, until};
+use crate::support::{Answer, Api, Launch, Postgres, Stop, free_port, send, token, until};
 
 const SCHEMA: &str = "
     CREATE TABLE things (id int PRIMARY KEY, name text);
@@ -216,4 +216,149 @@ fn tables_change_while_they_are_read() {
     // The poll sees a new table without being told.
     api.database().execute("CREATE TABLE later (id int PRIMARY KEY); ALTER TABLE later ENABLE ROW LEVEL SECURITY");
     until("the new table", || (api.ask("GET", "/rest/v1/later", &[], "").status == 200).then_some(()));
+}
+
+#[test]
+fn a_database_that_takes_nobody_in_is_503_and_tells_clients_nothing_of_itself() {
+    let server = server(&[("max_connections", "20"), ("superuser_reserved_connections", "3")]);
+    let api = Api::on(server, SCHEMA, "", "");
+    let name = api.database().name().to_owned();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE 'beacon_request%'";
+    let ask = || api.ask("GET", "/rest/v1/things?id=eq.1&select=id", &[], "");
+    let refused = |why: &str| {
+        let answer = until(why, || Some(ask()).filter(|answer| answer.status != 200));
+        assert!(is_patient(&answer) && answer.status == 503, "{why}: {answer:?}");
+        let text = answer.text();
+        assert!(!text.contains(&name) && !text.contains("beacon_request"), "{why}: {text}");
+    };
+    let works = |why: &str| until(why, || (ask().status == 200).then_some(()));
+
+    // No login, as after a restore in another cluster.
+    api.database().execute_as_superuser(&format!("ALTER ROLE beacon_request_{name} NOLOGIN"));
+    api.database().rows(end);
+    refused("a login that may not log in");
+    api.database().execute_as_superuser(&format!("ALTER ROLE beacon_request_{name} LOGIN"));
+    works("the login again");
+
+    // No free place.
+    api.database().execute_as_superuser(&format!("ALTER ROLE beacon_request_{name} CONNECTION LIMIT 0"));
+    api.database().rows(end);
+    refused("a login without a free connection");
+    api.database().execute_as_superuser(&format!("ALTER ROLE beacon_request_{name} CONNECTION LIMIT -1"));
+    works("a free connection again");
+
+    // A password that somebody changed: for good a fault of the operator's, for the client a database that is not there.
+    api.database().execute_as_superuser(&format!("ALTER ROLE beacon_request_{name} PASSWORD 'another'"));
+    api.database().rows(end);
+    refused("a password that was changed");
+}
+
+#[test]
+fn a_database_that_comes_after_beacon_is_used_when_it_comes() {
+    let server = server(&[]);
+    let database = server.database();
+    server.stop(Stop::Fast);
+    let port = free_port();
+    let begun = Instant::now();
+    let config = format!("listen.http = [\"127.0.0.1:{port}\"]\n");
+    let beacon = Launch::new().env("DATABASE_URL", &database.url()).with(&config).start();
+    assert!(begun.elapsed() < Duration::from_secs(15), "a start does not wait for ever: {:?}", begun.elapsed());
+    let mut client = beacon.plain();
+    let answer = send(&mut client, "GET", "/rest/v1/things", &[], "");
+    assert!(is_patient(&answer) && answer.status == 503, "{answer:?}");
+    assert_eq!(beacon.plain().get("/").status, 200, "what needs no database is served");
+    let ready = || beacon.operations("/readyz").status;
+    assert_eq!(ready(), 503, "not ready");
+    server.start_again();
+    let begun = Instant::now();
+    until("readiness", || (ready() == 200).then_some(()));
+    println!("ready {:?} after its database", begun.elapsed());
+    let answer = send(&mut client, "GET", "/rest/v1/things", &[], "");
+    assert_eq!((answer.status, code(&answer).as_str()), (404, "PGRST205"), "{}", answer.text());
+}
+
+#[test]
+fn a_database_that_hangs_costs_a_bounded_time_and_its_answers_are_not_mixed_up() {
+    let server = server(&[]);
+    let sections = "[database]\nconnections = 2\nacquire_timeout = \"500ms\"\nrequest_timeout = \"1s\"\nconnect_timeout = \"500ms\"";
+    let api = Api::on(server, SCHEMA, sections, "");
+    let ask = |id: usize| api.ask("GET", &format!("/rest/v1/things?id=eq.{id}&select=name"), &[], "");
+    assert_eq!(ask(1).status, 200);
+    server.freeze();
+    std::thread::scope(|scope| {
+        for worker in 0..6 {
+            let ask = &ask;
+            scope.spawn(move || {
+                for turn in 0..3 {
+                    let begun = Instant::now();
+                    let answer = ask(1 + worker * 10 + turn);
+                    assert!(matches!(answer.status, 503 | 504), "{answer:?}");
+                    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+                }
+            });
+        }
+    });
+    server.thaw();
+    let begun = Instant::now();
+    until("answers again", || (ask(7).status == 200).then_some(()));
+    println!("answers again after {:?}", begun.elapsed());
+    for id in 1..50 {
+        let answer = ask(id);
+        assert_eq!((answer.status, answer.text()), (200, format!("[{{\"name\":\"thing {id}\"}}]")));
+    }
+}
+
+const STUBBORN: &str = "CREATE FUNCTION stubborn() RETURNS void LANGUAGE plpgsql VOLATILE AS $$ BEGIN LOOP
+      BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$;";
+
+const STATEMENTS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'
+    AND usename LIKE 'beacon_request%' AND wait_event = 'PgSleep'";
+
+#[test]
+fn a_statement_that_refuses_to_end_loses_its_connection() {
+    let sections = "[database]\nconnections = 1\nstatement_timeout = \"300ms\"\nrequest_timeout = \"1s\"\nacquire_timeout = \"10s\"";
+    let api = Api::start(&format!("{SCHEMA}{STUBBORN}"), sections, "");
+    let answer = api.ask("POST", "/rest/v1/rpc/stubborn", &[], "{}");
+    assert_eq!((answer.status, code(&answer).as_str()), (504, "PGRST003"), "{}", answer.text());
+    assert_eq!(api.ask("GET", "/rest/v1/things?id=eq.1", &[], "").status, 200, "another connection");
+    until("the end of the statement", || (api.database().value(STATEMENTS) == "0").then_some(()));
+}
+
+#[test]
+fn statements_end_with_a_beacon_that_was_killed() {
+    let api = Api::start(SCHEMA, "[database]\nstatement_timeout = \"10m\"", "");
+    let mut client = api.connect();
+    let body = "{\"seconds\": 300}";
+    client.send(format!("POST /rest/v1/rpc/nap HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    until("the nap", || (api.database().value(STATEMENTS) == "1").then_some(()));
+    api.beacon().signal("KILL");
+    until("the end of the nap", || (api.database().value(STATEMENTS) == "0").then_some(()));
+}
+
+#[test]
+fn a_role_s_own_timeout_is_kept_and_changed_without_a_restart() {
+    let api = Api::start(SCHEMA, "", "");
+    let nap = || api.ask("POST", "/rest/v1/rpc/nap", &[], "{\"seconds\": 1}");
+    assert_eq!(nap().status, 204);
+    api.database().execute_as_superuser(&format!(
+        "ALTER ROLE anon IN DATABASE {} SET statement_timeout = '200ms'",
+        api.database().name()
+    ));
+    api.reload();
+    let answer = nap();
+    assert_eq!((answer.status, code(&answer).as_str()), (500, "57014"), "{}", answer.text());
+}
+
+#[test]
+fn an_explained_statement_ends_with_its_client() {
+    let slow = "CREATE VIEW slow WITH (security_invoker = true) AS SELECT id, pg_sleep(20) IS NULL AS slept FROM things LIMIT 1;";
+    let api = Api::start(&format!("{SCHEMA}{slow}"), "[database]\nconnections = 1\n[api]\nplan_enabled = true", "");
+    let mut client = api.connect();
+    client.send("GET /rest/v1/slow HTTP/1.1\r\nHost: localhost\r\nAccept: application/vnd.pgrst.plan+json; options=analyze\r\n\r\n");
+    until("the statement", || (api.database().value(STATEMENTS) == "1").then_some(()));
+    drop(client);
+    let begun = Instant::now();
+    assert_eq!(api.ask("GET", "/rest/v1/things?id=eq.1", &[], "").status, 200);
+    assert!(begun.elapsed() < Duration::from_secs(3), "the connection was busy for {:?}", begun.elapsed());
+    until("the end of the statement", || (api.database().value(STATEMENTS) == "0").then_some(()));
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header};
@@ -45,7 +46,9 @@ impl Api {
 
     /// Asks for the schema to be read again, and waits until it was: a table that is made for it can be asked for.
     pub fn reload(&self) {
-        let name = format!("seen_{}", self.database.value("SELECT count(*) FROM pg_class"));
+        // A name that was never there: of one that is gone again, the API may not know yet that it is gone.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("seen_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         self.database.execute(&format!(
             "CREATE TABLE public.{name} (); ALTER TABLE public.{name} ENABLE ROW LEVEL SECURITY; NOTIFY pgrst, 'reload schema'"
         ));

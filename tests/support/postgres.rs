@@ -128,6 +128,25 @@ impl Postgres {
         assert!(self.try_start(), "PostgreSQL does not start again:\n{}", self.log());
     }
 
+    /// Lets it answer nothing any more, while its connections stay open: what a machine does that hangs.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    /// To the server and all its processes.
+    fn signal(&self, name: &str) {
+        let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let status = Command::new("kill").arg(format!("-{name}")).arg(pid).args(children.split_whitespace()).output();
+        status.unwrap();
+    }
+
     /// What it wrote to its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
