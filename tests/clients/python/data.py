@@ -88,7 +88,7 @@ def _():
 @check("database.using_modifiers.format_csv database.using_modifiers.explain", "other forms")
 def _():
     equal(client.table("orchestras").select("id,name").order("id").csv().execute().data, "id,name\n1,Town\n2,Gown\n3,Empty")
-    assert "cost=" in str(client.table("players").select("id").explain().execute().data)
+    assert "cost=" in str(client.table("players").select("id").explain().execute())
 
 
 @check("database.using_modifiers.relationship_embed", "embedded rows")
