@@ -70,7 +70,7 @@ fn every_alias_sets_its_key() {
     for (alias, value, line) in [
         ("BUCKET_NAME", "b", "storage.bucket = \"b\""),
         ("AWS_REGION", "eu-west-1", "storage.region = \"eu-west-1\""),
-        ("DATABASE_URL", "postgresql://h/d", "database.url = \"********\""),
+        ("DATABASE_URL", "postgresql://u@h/d", "database.url = \"********\""),
         ("REDIS_URL", "rediss://h", "redis.url = \"********\""),
         ("AUTH_WALL_REALM", "r", "wall.realm = \"r\""),
         ("AUTH_WALL", "off", "wall.mode = \"off\""),

@@ -112,14 +112,14 @@ fn an_unset_secret_is_shown_as_unset_and_a_set_one_as_the_mask() {
     let mut scratch = Scratch::new();
     let shown = |scratch: &Scratch| scratch.run(&["config", "show"]).out;
     assert!(shown(&scratch).contains("[database]\nurl = \"\"\n"), "{}", shown(&scratch));
-    scratch.variable("DATABASE_URL", "postgres://h/d");
+    scratch.variable("DATABASE_URL", "postgres://u@h/d");
     assert!(shown(&scratch).contains("[database]\nurl = \"********\"\n"), "{}", shown(&scratch));
 }
 
 #[test]
 fn the_mask_is_not_taken_for_a_secret() {
     let mut scratch = Scratch::new();
-    scratch.variable("DATABASE_URL", "postgres://h/d");
+    scratch.variable("DATABASE_URL", "postgres://u@h/d");
     let shown = scratch.run(&["config", "show"]).out;
     scratch.config(&shown);
     scratch.refused(&["database.url: the value is the mask that `beacon config show` prints"]);
