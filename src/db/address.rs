@@ -107,6 +107,11 @@ impl Address {
         self.config.get_dbname().unwrap_or_default()
     }
 
+    /// Whether all hosts are this one.
+    pub(super) fn is_local(&self) -> bool {
+        self.config.get_hosts().iter().all(is_local)
+    }
+
     /// Whether a host of Amazon's RDS is among the hosts, whose authority nobody else knows.
     pub(super) fn is_rds(&self) -> bool {
         self.config

@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
-use super::{Config, Error, Pool, TlsMode, login, tls};
+use super::{Config, Error, Pool, TlsMode, libpq, login, tls};
 use crate::secret::Secret;
 
 /// How long a printed password is used before the command is asked again. RDS's tokens live 15 minutes.
@@ -72,6 +72,16 @@ impl Connector {
         &self.address.place
     }
 
+    /// How it is protected; never `Auto`.
+    pub(super) fn protection(&self) -> TlsMode {
+        self.address.mode
+    }
+
+    /// Whether it leads to this host alone.
+    pub(super) fn is_local(&self) -> bool {
+        self.address.is_local()
+    }
+
     /// Opens a connection whose driver runs in the background.
     pub(super) async fn connect(&self) -> Result<(Client, AbortHandle), Error> {
         let (client, mut messages) = self.open().await?;
@@ -98,12 +108,32 @@ impl Connector {
         }
     }
 
+    /// Opens a connection of its own to another database of the same server, with no settings of ours.
+    pub(super) async fn elsewhere(&self, database: &str) -> Result<Client, Error> {
+        let mut config = self.config(false).await?;
+        config.dbname(database);
+        let (client, mut messages) = self.reach(&config).await?;
+        tokio::spawn(async move { while let Some(Ok(_)) = messages.next().await {} });
+        Ok(client)
+    }
+
+    /// What PostgreSQL's own programs (libpq) need to come to this database as this login: variables of their
+    /// environment, which nobody but root and we can read.
+    pub(super) async fn libpq(&self) -> Result<Vec<(&'static str, String)>, Error> {
+        let config = self.config(false).await?;
+        libpq::variables(&config, &self.address)
+    }
+
     async fn attempt(&self, fresh: bool) -> Result<(Client, Messages), Error> {
         let config = self.config(fresh).await?;
+        self.reach(&config).await
+    }
+
+    async fn reach(&self, config: &tokio_postgres::Config) -> Result<(Client, Messages), Error> {
         let opened = async {
             match &self.tls {
-                None => connect(&config, NoTls).await,
-                Some(tls) => connect(&config, tls.clone()).await,
+                None => connect(config, NoTls).await,
+                Some(tls) => connect(config, tls.clone()).await,
             }
         };
         // The crate's own deadline is for one address and does not hold for the handshakes.

@@ -1,6 +1,6 @@
 //! The database as a whole: its two pools, and how it is prepared.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use include_dir::Dir;
@@ -10,7 +10,7 @@ use super::address::Address;
 use super::connect::{Connector, Login};
 use super::listen::Listener;
 use super::migrate::{self, Migration, Progress, Set};
-use super::{Config, Error, Pool, login};
+use super::{Config, Error, Pool, TlsMode, login};
 use crate::secret::Secret;
 
 /// The database. Clones share it.
@@ -29,6 +29,7 @@ struct Inner {
     /// Roles that requests change to besides those of the contract.
     roles: Vec<String>,
     ready: watch::Sender<bool>,
+    absence: Mutex<Option<Arc<str>>>,
 }
 
 impl Database {
@@ -71,6 +72,7 @@ impl Database {
             migrations: migrate::in_order(migrations)?,
             roles,
             ready: watch::Sender::new(false),
+            absence: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -97,6 +99,40 @@ impl Database {
     #[must_use]
     pub fn place(&self) -> &str {
         self.inner.owner.place()
+    }
+
+    /// The database's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.database
+    }
+
+    /// How the connection is protected; never `Auto`.
+    #[must_use]
+    pub fn protection(&self) -> TlsMode {
+        self.inner.listening.protection()
+    }
+
+    /// Whether the way to it never leaves this host.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.inner.listening.is_local()
+    }
+
+    /// A connection of its own, as the owner, to another database of the same server.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn elsewhere(&self, name: &str) -> Result<tokio_postgres::Client, Error> {
+        self.inner.listening.elsewhere(name).await
+    }
+
+    /// What PostgreSQL's own programs need to come here as the owner: variables of their environment. One is the password.
+    ///
+    /// # Errors
+    /// The password or the authorities cannot be had.
+    pub async fn libpq(&self) -> Result<Vec<(&'static str, String)>, Error> {
+        self.inner.listening.libpq().await
     }
 
     /// Hears notifications.
@@ -141,6 +177,17 @@ impl Database {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(15));
         }
+    }
+
+    /// Tells why there is no database to ask, as known by whoever keeps its server; none when there is one.
+    pub fn tell_absence(&self, reason: Option<Arc<str>>) {
+        *self.inner.absence.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// Why there is no database to ask, if that was told. For people: it names no secret.
+    #[must_use]
+    pub fn absence(&self) -> Option<Arc<str>> {
+        self.inner.absence.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until the database has been prepared.

@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod database;
 mod error;
+mod libpq;
 mod listen;
 mod login;
 mod migrate;

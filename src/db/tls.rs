@@ -76,6 +76,18 @@ fn roots(address: &Address) -> Result<RootCertStore, Error> {
     Ok(store)
 }
 
+/// The file with the authorities for programs that want one; none if this host has none.
+pub(super) fn file(address: &Address) -> Option<PathBuf> {
+    if !address.authorities.as_os_str().is_empty() {
+        return Some(address.authorities.clone());
+    }
+    let bundle = Path::new(RDS_BUNDLE);
+    if address.is_rds() && bundle.is_file() {
+        return Some(bundle.to_owned());
+    }
+    SYSTEM.iter().map(Path::new).find(|path| path.is_file()).map(Path::to_owned)
+}
+
 fn add(store: &mut RootCertStore, path: &Path) -> Result<(), Error> {
     let failed = |why: String| Error::Authorities { path: path.to_path_buf(), why };
     let certificates: Vec<CertificateDer<'static>> =
