@@ -54,11 +54,13 @@ impl Shared {
     async fn answer(&self, request: Request) -> Result<Response, Error> {
         let Request { parts, body, context } = request;
         let force = self.force.now().ok_or_else(|| {
-            Error::later(
+            let mut error = Error::later(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "PGRST002",
                 "Could not query the database for the schema cache. Retrying.",
-            )
+            );
+            error.details = self.database.absence().map_or(serde_json::Value::Null, |reason| (*reason).into());
+            error
         })?;
         let InForce { config, catalog, .. } = &*force;
         let mut timing = Timing::new(config.server_timing);

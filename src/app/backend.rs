@@ -23,7 +23,8 @@ use crate::db::Database;
 use crate::error::chain;
 use crate::http::Handler;
 use crate::mail::Mailer;
-use crate::managed::Mode;
+use crate::managed::{Mode, Watch};
+use crate::process::Condition;
 use crate::redis;
 use crate::secret::Secret;
 use crate::telemetry::{Component, Health, State};
@@ -147,11 +148,11 @@ impl Backend {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Starts its tasks.
-    pub(super) fn start(&self) {
+    /// Starts its tasks. `private` is the private server, if the database is in it.
+    pub(super) fn start(&self, private: Option<Watch>) {
         let inner = self.inner.clone();
         let stop = inner.stop.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(inner.run()).await });
+        tokio::spawn(async move { stop.run_until_cancelled(inner.run(private)).await });
     }
 
     /// Waits until it answers, or it is known that it will take longer.
@@ -220,7 +221,28 @@ impl Inner {
         }
     }
 
-    async fn run(&self) {
+    /// Waits for the private server. Whether it comes is told by its keeper; nobody is asked in vain meanwhile.
+    async fn comes(&self, mut private: Watch) {
+        loop {
+            match private.now() {
+                Condition::Ready => return self.database.tell_absence(None),
+                // A first start takes seconds, which are worth waiting for.
+                Condition::Starting => self.lacks("the private PostgreSQL is being started".into()),
+                Condition::Down(reason) => {
+                    // What to install, for whoever asks the API.
+                    self.database.tell_absence(Some(reason.clone()));
+                    self.lacks(reason.to_string());
+                    self.settled.send_replace(true);
+                }
+            }
+            private.changed().await;
+        }
+    }
+
+    async fn run(&self, private: Option<Watch>) {
+        if let Some(private) = private {
+            self.comes(private).await;
+        }
         let cache = self.cache.clone();
         let reading = tokio::spawn(cache.run());
         let _reading = AbortOnDrop(reading.abort_handle());

@@ -128,7 +128,7 @@ impl Running {
         let managed = Managed::start(&config.managed, &path, managed::wanted(&config));
         managed::show(&managed, &config, &health);
         if let Some(backend) = &backend {
-            backend.start();
+            backend.start(managed.postgres().filter(|_| config.database.url.is_empty()));
             // So that a slot which takes over, or a first visitor, does not meet an API that is still waking up.
             backend.settled().await;
         }
@@ -297,7 +297,7 @@ impl Running {
         };
         let same = |new: &Backend| self.backend.as_ref().is_some_and(|old| old.is(new));
         if let Some(backend) = backend.as_ref().filter(|new| !same(new)) {
-            backend.start();
+            backend.start(self.managed.postgres().filter(|_| config.database.url.is_empty()));
             backend.settled().await;
         }
         self.hall.tls.swap(tls).map_err(Error::Tls)?;

@@ -8,24 +8,24 @@ use serde_json::Value;
 
 use crate::support::{Beacon, Launch, until};
 
-fn launch() -> Launch {
+pub fn launch() -> Launch {
     Launch::new().env("BEACON_MANAGED__POSTGRES", "auto").env("BEACON_MANAGED__REDIS", "auto")
 }
 
 /// Waits until a server answers, as the log says for the time `count`.
 #[track_caller]
-fn ready(beacon: &Beacon, message: &str, count: usize) {
+pub fn ready(beacon: &Beacon, message: &str, count: usize) {
     until(message, || (beacon.count(message) >= count).then_some(()));
 }
 
 #[track_caller]
-fn both(beacon: &Beacon) {
+pub fn both(beacon: &Beacon) {
     ready(beacon, "PostgreSQL is ready", 1);
     ready(beacon, "Redis is ready", 1);
 }
 
 /// The folder of the sockets, as whoever keeps the servers has written it down.
-fn sockets(state: &Path) -> PathBuf {
+pub fn sockets(state: &Path) -> PathBuf {
     let record: Value = serde_json::from_slice(&fs::read(state.join("run/managed.json")).unwrap()).unwrap();
     record["sockets"].as_str().unwrap().into()
 }
@@ -33,6 +33,12 @@ fn sockets(state: &Path) -> PathBuf {
 fn postmaster(state: &Path) -> i32 {
     let text = fs::read_to_string(state.join("postgres/postmaster.pid")).unwrap();
     text.lines().next().unwrap().parse().unwrap()
+}
+
+/// The warnings and errors of a log, but for what an installation without mail is told.
+pub fn troubles(log: &str) -> String {
+    let bad = |line: &&str| line.contains(r#""level":"WARN""#) || line.contains(r#""level":"ERROR""#);
+    log.lines().filter(bad).filter(|line| !line.contains("mail.host is not set")).collect::<Vec<_>>().join("\n")
 }
 
 fn alive(pid: i32) -> bool {
@@ -44,7 +50,7 @@ fn kill(pid: i32) {
 }
 
 /// Asks the database as the role that owns it, over the URL's own socket.
-fn sql(sockets: &Path, text: &str) -> Result<String, String> {
+pub fn sql(sockets: &Path, text: &str) -> Result<String, String> {
     let mut config = tokio_postgres::Config::new();
     config.host_path(sockets).user("beacon").dbname("beacon");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -64,7 +70,7 @@ fn sql(sockets: &Path, text: &str) -> Result<String, String> {
 }
 
 /// One command to Redis, and the first line of its answer.
-fn redis(sockets: &Path, command: &str) -> String {
+pub fn redis(sockets: &Path, command: &str) -> String {
     use std::io::{Read as _, Write as _};
     let mut stream = std::os::unix::net::UnixStream::connect(sockets.join("redis.sock")).unwrap();
     stream.set_read_timeout(Some(crate::support::BOUND)).unwrap();
@@ -117,7 +123,7 @@ fn they_start_keep_what_they_are_given_and_stop_last() {
         at("stopping; a second signal") < at("PostgreSQL has stopped")
             && at("PostgreSQL has stopped") < at("\"stopped\"")
     );
-    assert!(!log.contains("\"level\":\"WARN\"") && !log.contains("\"level\":\"ERROR\""), "{log}");
+    assert_eq!(troubles(&log), "");
     assert!(!state.join("run/managed.json").exists());
 
     // The next one finds what the first one left, cleanly stopped.
@@ -206,6 +212,10 @@ fn missing_programs_are_named_and_the_edge_serves() {
     assert_eq!(beacon.secure().get("/").status, 200);
     let body = String::from_utf8(beacon.operations("/readyz").body).unwrap();
     assert!(body.contains(r#""ready":true"#) && body.contains("has no programs of PostgreSQL"), "{body}");
+    // Whoever asks the API hears it too.
+    let answer = beacon.secure().get("/rest/v1/notes");
+    let text = String::from_utf8_lossy(&answer.body);
+    assert!(answer.status == 503 && text.contains("has no programs of PostgreSQL"), "{} {text}", answer.status);
 
     // With "on", it is not ready.
     let beacon = launch().with(&toml).env("BEACON_MANAGED__POSTGRES", "on").start();
