@@ -10,7 +10,7 @@ use crate::app::doctor::{Finding, Level, examine};
 use crate::config::Sources;
 use crate::error::exit;
 
-/// Looks for what stands in the way: configuration, folders, disk, clock, units, certificates, names
+/// Looks for what stands in the way: configuration, folders, disk, clock, database, units, certificates, names
 ///
 /// One line for each check, and what to do where something is wrong. Nothing is changed. The exit code is 1 if
 /// something fails; warnings alone give 0.

@@ -11,6 +11,7 @@ mod attacks;
 mod control;
 mod database;
 mod database_faults;
+mod doctor;
 mod edge;
 mod identity;
 mod life;

@@ -4,8 +4,10 @@
 //! anything, and has a deadline when it waits for somebody.
 
 mod certificates;
+mod database;
 mod host;
 mod names;
+mod servers;
 mod units;
 
 use std::path::Path;
@@ -100,6 +102,7 @@ pub fn examine(sources: &Sources, running: &[Status]) -> Report {
             Ok(path) => {
                 host::state_folder(&mut report, &path);
                 host::free_space(&mut report, &path);
+                servers::examine(&mut report, config, &path);
             }
             Err(error) => report.fail("state folder", error.to_string(), "Set server.state_dir."),
         }
