@@ -10,6 +10,7 @@ mod control;
 mod database;
 pub mod doctor;
 mod doors;
+pub mod dump;
 mod error;
 mod managed;
 mod operations;

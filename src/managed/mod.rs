@@ -16,10 +16,19 @@ mod place;
 mod postgres;
 mod record;
 mod redis;
+mod snapshot;
 
 pub use config::{Config, Mode};
 pub use keeper::{Managed, Wanted, Watch};
 pub use memory::total as memory;
 pub use place::UNIT_FOLDER;
 pub use postgres::{DATABASE, OWNER, Programs, SUPERUSER};
-pub use record::{Record, running};
+pub use record::{Record, Told, running};
+pub use redis::SNAPSHOT;
+pub use snapshot::Snapshot;
+
+/// The folders of the servers' data in the state folder. They are no files like others: each server writes them as a
+/// whole, and only itself reads them.
+pub const FOLDERS: [&str; 3] = ["postgres", "postgres.making", "redis"];
+/// The folder in the state folder for what means something to running processes only.
+pub const RUN: &str = "run";

@@ -95,7 +95,7 @@ impl Place {
 
 /// The folder of what means something to running processes only.
 pub(super) fn run(state: &Path) -> PathBuf {
-    state.join("run")
+    state.join(super::RUN)
 }
 
 fn sockets(state: &Path, uid: u32, runtime: Option<&Path>) -> PathBuf {

@@ -110,6 +110,19 @@ impl Record {
         self.postgres.is_some().then(|| postgres::url(&self.sockets))
     }
 
+    /// The URL of the database for the superuser: for what only that role may do, such as a backup of the rows that
+    /// every other role is kept from.
+    #[must_use]
+    pub fn administration_url(&self) -> Option<Secret> {
+        self.postgres.is_some().then(|| postgres::url_as(postgres::SUPERUSER, &self.sockets))
+    }
+
+    /// The socket of Redis; none if none is kept.
+    #[must_use]
+    pub fn redis_socket(&self) -> Option<PathBuf> {
+        self.redis.is_some().then(|| redis::socket(&self.sockets))
+    }
+
     /// The URL of Redis; none if none is kept.
     #[must_use]
     pub fn redis_url(&self) -> Option<Secret> {

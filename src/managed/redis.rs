@@ -1,5 +1,7 @@
 //! The private Redis, or Valkey: its start and its answer.
 
+use std::io;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +23,10 @@ const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
 const PID: &str = "redis.pid";
 const MIB: u64 = 1 << 20;
 
+/// The file in the data folder that an empty Redis takes its content from: what a backup has. Redis 6 goes on with this
+/// very file, Redis 7 moves it into its folder of append-only files, and both read a snapshot (RDB) at its front.
+pub const SNAPSHOT: &str = "appendonly.aof";
+
 /// The server, and what it needs to know.
 pub(super) struct Redis {
     pub place: Place,
@@ -28,7 +34,7 @@ pub(super) struct Redis {
 }
 
 /// The path of its socket.
-fn socket(sockets: &Path) -> PathBuf {
+pub(super) fn socket(sockets: &Path) -> PathBuf {
     sockets.join("redis.sock")
 }
 
@@ -91,6 +97,13 @@ impl Service for Redis {
         let user = self.place.user(&data)?;
         place::folder(&data, user.as_ref()).map_err(|error| place::cannot(&data, &error))?;
         self.place.make_sockets(user.as_ref())?;
+        if let Some(user) = &user {
+            // A restore by root has put it there, and knows the account no more than the folder did.
+            match chown(data.join(SNAPSHOT), Some(user.uid), Some(user.gid)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(place::cannot(&data, &error)),
+                _ => {}
+            }
+        }
         orphan::wait(&data.join(PID), Signal::TERM, self.config.stop_grace).await?;
         let mut program = Program::new(path).user(user.clone()).dies_with_us(Signal::TERM);
         let reached = match &user {
@@ -133,7 +146,7 @@ impl Service for Redis {
     }
 }
 
-async fn ping(socket: &Path) -> std::io::Result<Vec<u8>> {
+async fn ping(socket: &Path) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(b"PING\r\n").await?;
     let mut answer = vec![0; 64];

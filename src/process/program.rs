@@ -109,6 +109,12 @@ impl Program {
         command
     }
 
+    /// As a command of the standard library, for one who waits for it in the foreground and gives it pipes of his own.
+    #[must_use]
+    pub fn into_command(self) -> Command {
+        self.command()
+    }
+
     /// Starts it, with pipes for what it writes.
     ///
     /// # Errors

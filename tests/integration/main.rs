@@ -8,6 +8,7 @@ mod acme;
 mod administration;
 mod api_security;
 mod attacks;
+mod backup;
 mod control;
 mod database;
 mod database_faults;

@@ -37,7 +37,12 @@ pub(super) struct Postgres {
 
 /// The URL by which its owner's role reaches the database.
 pub(super) fn url(sockets: &Path) -> Secret {
-    Secret::new(format!("postgres://{OWNER}@/{DATABASE}?host={}", escaped(sockets)))
+    url_as(OWNER, sockets)
+}
+
+/// The URL by which a role reaches it.
+pub(super) fn url_as(role: &str, sockets: &Path) -> Secret {
+    Secret::new(format!("postgres://{role}@/{DATABASE}?host={}", escaped(sockets)))
 }
 
 /// A path for a URL's query.

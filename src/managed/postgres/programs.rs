@@ -58,6 +58,33 @@ impl Programs {
         })
     }
 
+    /// Those of a client (pg_dump, pg_restore) for a server of version `server`: the same, or else the next later one,
+    /// which works too. In `folder`, or if that is empty, among those of the host.
+    ///
+    /// # Errors
+    /// There are none, or only earlier ones.
+    pub async fn client(folder: &Path, server: u32) -> Result<Self, Fault> {
+        let folders = if folder.as_os_str().is_empty() { folders() } else { vec![folder.to_owned()] };
+        let mut found: Vec<Self> = Vec::new();
+        for folder in folders {
+            // The program in /usr/bin is Debian's wrapper, which picks a version by its own rules.
+            let programs = folder.join("pg_dump");
+            if programs.canonicalize().is_ok_and(|path| path.ends_with("pg_dump"))
+                && folder.join("pg_restore").is_file()
+                && let Some(major) = says(&programs).await
+            {
+                found.push(Self { folder, major });
+            }
+        }
+        found.sort_by_key(|programs| programs.major);
+        found.into_iter().find(|programs| programs.major >= server).ok_or_else(|| {
+            Fault(format!(
+                "pg_dump and pg_restore of PostgreSQL {server} or later are not installed. Install them: apt install \
+                 postgresql-client-{server}. Or name their folder in managed.postgres_programs"
+            ))
+        })
+    }
+
     /// One of the programs.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
@@ -116,7 +143,12 @@ async fn version(folder: &Path) -> Option<u32> {
     if !postgres.is_file() || !folder.join("initdb").is_file() {
         return None;
     }
-    let output = Program::new(postgres).arg("--version").output().await.ok()?;
+    says(&postgres).await
+}
+
+/// The major version that a program tells.
+async fn says(program: &Path) -> Option<u32> {
+    let output = Program::new(program).arg("--version").output().await.ok()?;
     major(&String::from_utf8_lossy(&output.stdout))
 }
 
