@@ -343,7 +343,7 @@ job() {
     turn confirmed "$(version_of "$file") is installed"
 }
 
-# put FILE: installs it. The operator's configuration stays; recommended packages (PostgreSQL, Redis) are the operator's
+# put FILE: installs it. The operator's configuration stays; suggested packages (PostgreSQL, Redis) are the operator's
 # to choose; other services are not restarted for our sake.
 put() {
     if [ "$(package_state) $(installed_version)" = "half-configured $(version_of "$1")" ]; then

@@ -11,6 +11,7 @@ mod deploy;
 mod faults;
 mod install;
 mod made;
+mod managed;
 mod nss;
 mod rig;
 mod upgrade;

@@ -26,8 +26,8 @@ use tempfile::TempDir;
 
 use cgroup::Cgroups;
 pub use command::Ran;
-pub use image::TRIXIE;
 use image::{BOOKWORM, Image};
+pub use image::{SERVERS, TRIXIE};
 pub use load::Kind;
 pub use package::{Fault, Package};
 
