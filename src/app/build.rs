@@ -190,7 +190,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
     if config.http.hosts.iter().any(|host| host == "*") {
         warnings.push("http.hosts has \"*\": requests for any host are served. Name the hosts if you can.".into());
     }
-    if config.api.enabled {
+    // Without a database there are no accounts.
+    let database = !config.database.url.is_empty() || super::managed::wanted(config).postgres;
+    if config.api.enabled && database {
         warnings.extend(Accounts::warnings(&config.auth, config.mail.is_on()));
     }
     for network in &config.listen.trusted_proxies {
