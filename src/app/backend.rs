@@ -21,7 +21,7 @@ use crate::auth::quota::Quota;
 use crate::config::Config;
 use crate::db::Database;
 use crate::error::chain;
-use crate::http::Handler;
+use crate::http::{Handler, Outbound};
 use crate::mail::Mailer;
 use crate::managed::{Mode, Watch};
 use crate::process::Condition;
@@ -49,6 +49,7 @@ struct Inner {
     redis: Option<redis::Client>,
     quota: Option<Quota>,
     hasher: Hasher,
+    outbound: Outbound,
     health: Component,
     /// Whether Beacon is ready without it.
     optional: bool,
@@ -124,6 +125,7 @@ impl Backend {
             quota: Quota::new(&config.api.limits, redis.clone()),
             redis,
             hasher: Hasher::new(passwords::Limits::default()),
+            outbound: Outbound::new().map_err(Error::Outbound)?,
             database,
             cache,
             keys,
@@ -197,7 +199,7 @@ impl Backend {
 
     /// Accounts, which send mail by `mailer` and tell the world that they are at `base_url`.
     pub(super) fn accounts(&self, config: &Config, base_url: String, mailer: Mailer) -> Accounts {
-        let Inner { database, keys, gateway, hasher, .. } = &*self.inner;
+        let Inner { database, keys, gateway, hasher, outbound, .. } = &*self.inner;
         Accounts::new(Needs {
             config: config.auth.clone(),
             base_url,
@@ -206,6 +208,7 @@ impl Backend {
             keys: keys.clone(),
             gateway: gateway.clone(),
             mailer,
+            outbound: outbound.clone(),
         })
     }
 }

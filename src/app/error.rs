@@ -75,6 +75,9 @@ pub enum Error {
     /// Mail cannot be sent.
     #[error("mail: mail cannot be sent with these settings")]
     Mail(#[source] mail::Error),
+    /// Identity providers and hooks cannot be asked.
+    #[error("auth: TLS to identity providers and hooks cannot be set up")]
+    Outbound(#[source] rustls::Error),
     /// There is no database.
     #[error("no database is configured: set DATABASE_URL or database.url")]
     NoDatabase,

@@ -175,10 +175,11 @@ mod tests {
         text
     }
 
-    /// The defaults, with one mount of all kinds and one certificate.
+    /// The defaults, with one mount of all kinds, one certificate and one provider.
     fn documented() -> Config {
         let mut config = Config::default();
         config.tls.certificates.insert(NAME.into(), crate::tls::CertificateFiles::default());
+        config.auth.providers.insert(NAME.into(), crate::auth::oauth::Provider::default());
         let mut mount = example().mounts.remove(ANY).unwrap();
         mount.headers.clear();
         mount.site = mount.site.map(|_| crate::site::Config::default());
@@ -273,7 +274,7 @@ mod tests {
         // Maps of plain texts are there as {}.
         let texts = |key: &str| {
             let map = key.strip_suffix(".*").map(|map| map.split('.').map(str::to_owned).collect::<Vec<_>>());
-            map.is_some() && !matches!(key, "mounts.*" | "tls.certificates.*")
+            map.is_some() && !matches!(key, "mounts.*" | "tls.certificates.*" | "auth.providers.*")
         };
         let mut known: Vec<String> = Known::of_config().keys().into_iter().filter(|key| !texts(key)).collect();
         known.sort();

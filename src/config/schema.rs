@@ -10,7 +10,7 @@ use figment::value::Value;
 
 use super::{Config, Mount, Redirect};
 use crate::secret::{MASK, Secret};
-use crate::{docs, site, tls};
+use crate::{auth, docs, site, tls};
 
 /// Stands for a name of the user's choice, in the example and in the lists of keys.
 pub(super) const ANY: &str = "*";
@@ -188,6 +188,12 @@ pub(super) fn example() -> Config {
     config.managed.redis_settings = any();
     config.storage.secret_access_key = secret();
     config.auth.jwt_secret = secret();
+    let provider = auth::oauth::Provider { client_secret: secret(), private_key: secret(), ..Default::default() };
+    config.auth.providers.insert(ANY.into(), provider);
+    let hooks = &mut config.auth.hooks;
+    for hook in [&mut hooks.custom_access_token, &mut hooks.send_email, &mut hooks.before_user_created] {
+        hook.secret = secret();
+    }
     config.mail.password = secret();
     let mount = Mount {
         site: Some(site::Config { error_pages: any(), cache_control: any(), types: any(), ..site::Config::default() }),

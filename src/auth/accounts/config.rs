@@ -1,12 +1,15 @@
 //! Configuration of accounts: the section `[auth]`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::limits::Hourly;
 use super::redirect::{Allowed, Target};
+use crate::auth::hooks;
 use crate::auth::jwt::{self, Issuer, Signing};
+use crate::auth::oauth;
 use crate::clock::duration;
 use crate::error::Fault;
 use crate::secret::Secret;
@@ -84,6 +87,12 @@ pub struct Config {
     pub mfa: Mfa,
     /// Whether a user may add another provider's identity to the account.
     pub manual_linking: bool,
+    /// An identity provider whose accounts may sign in, by the name that clients use: google, github, apple and azure (or
+    /// microsoft) are known; any other name needs an issuer. At the provider, register auth.external_url followed by
+    /// /auth/v1/callback as the address to come back to.
+    pub providers: BTreeMap<String, crate::auth::oauth::Provider>,
+    /// Functions and programs that are asked while a request is served.
+    pub hooks: crate::auth::hooks::Config,
 }
 
 /// When sessions end by themselves.
@@ -183,6 +192,8 @@ impl Default for Config {
             limits: Limits::default(),
             mfa: Mfa::default(),
             manual_linking: false,
+            providers: BTreeMap::new(),
+            hooks: hooks::Config::default(),
         }
     }
 }
@@ -301,6 +312,8 @@ impl Config {
         if self.password_required.iter().any(String::is_empty) {
             faults.push(Fault::new("password_required", "holds an empty set of characters", "Remove it."));
         }
+        faults.extend(oauth::validate(&self.providers).into_iter().map(|fault| fault.within("providers")));
+        faults.extend(self.hooks.validate().into_iter().map(|fault| fault.within("hooks")));
         faults
     }
 }

@@ -187,7 +187,8 @@ impl Inner {
         let session = sessions::by_id(&transaction, session.id).await?.ok_or_else(gone)?;
         transaction.commit().await?;
         drop(connection);
-        let ticket = Ticket { user, session, refresh, fresh: false };
+        let method = session.methods.first().map(|(method, _)| method.clone()).unwrap_or_default();
+        let ticket = Ticket { user, session, refresh, fresh: false, method };
         answer::ok(&self.redeem(ticket).await?.json())
     }
 

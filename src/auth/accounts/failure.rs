@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::answer;
-use crate::auth::passwords;
+use crate::auth::{hooks, passwords};
 use crate::error::chain;
 use crate::http::Response;
 use crate::{db, mail};
@@ -179,6 +179,18 @@ impl From<passwords::Error> for Failure {
             passwords::Error::Busy => Self::too_many(Duration::from_secs(1)),
             passwords::Error::TooLong => Self::invalid(error.to_string()),
             other => Self::internal("The password could not be hashed", other.to_string()),
+        }
+    }
+}
+
+impl From<hooks::Error> for Failure {
+    fn from(error: hooks::Error) -> Self {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let failure = Self::new(status, error.code(), error.to_string());
+        match error {
+            // The hook's own decision, which its operator can look up there.
+            hooks::Error::Refused { .. } => failure,
+            other => Self { cause: Some(chain(&other).to_string()), ..failure },
         }
     }
 }

@@ -33,6 +33,7 @@ impl Inner {
         let params: Params = ask.json()?;
         let email = rules::email(&params.email)?;
         self.may_mail()?;
+        let newcomer = self.welcome(self.unborn(&email, None, params.data.unwrap_or_default(), false), ask).await?;
         let mut connection = self.pool.get().await?;
         let transaction = connection.begin().await?;
         let mut user = match users::lock_email(&transaction, &email).await? {
@@ -40,7 +41,7 @@ impl Inner {
                 return Err(Failure::unprocessable("email_exists", TAKEN));
             }
             Some(user) => user,
-            None => self.insert(&transaction, &email, None, params.data.unwrap_or_default(), false).await?,
+            None => self.enter(&transaction, newcomer).await?,
         };
         note(&transaction, &Actor::Admin(role), Action::Invited, traits(&user), ask.client).await?;
         let redirect_to = self.allowed.choose(ask.wanted());
@@ -71,10 +72,17 @@ impl Inner {
             return Err(Failure::invalid("Enable secure email change to generate link for current email"));
         }
         let hash = if kind == Kind::Confirmation { self.signup_password(&params.password).await? } else { None };
+        let data = params.data.unwrap_or_default();
+        let makes = match kind {
+            Kind::Confirmation => hash.is_some(),
+            Kind::Invite | Kind::MagicLink => true,
+            Kind::Recovery | Kind::EmailChange | Kind::Reauthentication => false,
+        };
+        let newcomer =
+            if makes { Some(self.welcome(self.unborn(&email, hash, data.clone(), false), ask).await?) } else { None };
         let mut connection = self.pool.get().await?;
         let transaction = connection.begin().await?;
         let known = users::lock_email(&transaction, &email).await?;
-        let data = params.data.unwrap_or_default();
         let mut verification = params.kind.clone();
         let mut user = match (known, kind) {
             (Some(user), Kind::Confirmation | Kind::Invite) if user.email_confirmed_at.is_some() => {
@@ -86,19 +94,20 @@ impl Inner {
                 }
                 user
             }
-            (None, Kind::Recovery | Kind::EmailChange | Kind::Reauthentication) => {
-                return Err(Failure::not_found("user_not_found", "User with this email not found"));
-            }
-            (None, Kind::MagicLink) => {
-                // The link confirms the address, too.
-                kind = Kind::Confirmation;
-                "signup".clone_into(&mut verification);
-                self.insert(&transaction, &email, None, data, false).await?
-            }
-            (None, Kind::Confirmation) if hash.is_none() => {
-                return Err(Failure::invalid("Signup requires a valid password"));
-            }
-            (None, _) => self.insert(&transaction, &email, hash, data, false).await?,
+            (None, _) => match newcomer {
+                Some(newcomer) => {
+                    if kind == Kind::MagicLink {
+                        // The link confirms the address, too.
+                        kind = Kind::Confirmation;
+                        "signup".clone_into(&mut verification);
+                    }
+                    self.enter(&transaction, newcomer).await?
+                }
+                None if kind == Kind::Confirmation => {
+                    return Err(Failure::invalid("Signup requires a valid password"));
+                }
+                None => return Err(Failure::not_found("user_not_found", "User with this email not found")),
+            },
         };
         if kind == Kind::EmailChange {
             let new = rules::email(&params.new_email)?;

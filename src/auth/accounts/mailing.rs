@@ -122,19 +122,21 @@ impl Inner {
         self.may_mail()?;
         let pkce = challenge.is_some();
         let redirect_to = self.allowed.choose(ask.wanted());
+        // Asked before it is known whether somebody has an account.
+        let newcomer = if params.create_user && self.config.signup_enabled {
+            let user = self.unborn(&email, None, params.data.unwrap_or_default(), self.autoconfirms);
+            Some(self.welcome(user, ask).await?)
+        } else {
+            None
+        };
         let mut connection = self.pool.get().await?;
         let transaction = connection.begin().await?;
         let known = users::lock_email(&transaction, &email).await?;
-        let mut user = match known {
-            Some(user) => user,
+        let mut user = match (known, newcomer) {
+            (Some(user), _) => user,
+            (None, Some(newcomer)) => self.enter(&transaction, newcomer).await?,
             // This tells that there is no account; clients that do not want that let accounts be made.
-            None if !params.create_user || !self.config.signup_enabled => {
-                return Err(Failure::unprocessable("otp_disabled", "Signups not allowed for otp"));
-            }
-            None => {
-                let data = params.data.unwrap_or_default();
-                self.insert(&transaction, &email, None, data, self.autoconfirms).await?
-            }
+            (None, None) => return Err(Failure::unprocessable("otp_disabled", "Signups not allowed for otp")),
         };
         // A link to confirm the address signs in as well.
         let (kind, method, action, sent) = if user.email_confirmed_at.is_some() {

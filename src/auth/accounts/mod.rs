@@ -7,10 +7,13 @@
 mod access;
 mod admin;
 mod answer;
+mod arrival;
 mod ask;
 mod config;
+mod external;
 mod factors;
 mod failure;
+mod hooking;
 mod limits;
 mod linking;
 mod links;
@@ -37,9 +40,12 @@ pub use failure::Failure;
 
 use self::redirect::Allowed;
 use crate::auth::gateway::Gateway;
+use crate::auth::hooks::{self, Hooks, Point};
 use crate::auth::jwt::Keys;
+use crate::auth::oauth::Providers;
 use crate::auth::passwords::Hasher;
 use crate::db;
+use crate::http::Outbound;
 use crate::mail::Mailer;
 
 /// Where the API is mounted.
@@ -62,6 +68,8 @@ pub struct Needs {
     pub gateway: Gateway,
     /// Sends mail.
     pub mailer: Mailer,
+    /// Asks identity providers and hooks.
+    pub outbound: Outbound,
 }
 
 /// The accounts API. Cheap to clone.
@@ -83,20 +91,29 @@ struct Inner {
     gateway: Gateway,
     mailer: Mailer,
     limits: limits::Limits,
+    providers: Providers,
+    hooks: Hooks,
+    /// Mails that hooks are told of at this moment.
+    mails: Arc<tokio::sync::Semaphore>,
 }
 
 impl Accounts {
     /// The API over its needs; the configuration was validated.
     #[must_use]
     pub fn new(needs: Needs) -> Self {
-        let Needs { config, base_url, pool, hasher, keys, gateway, mailer } = needs;
+        let Needs { config, base_url, pool, hasher, keys, gateway, mailer, outbound } = needs;
         let base_url = if config.external_url.is_empty() { base_url } else { config.external_url.clone() };
         let issuer = if config.issuer.is_empty() { format!("{base_url}{MOUNT}") } else { config.issuer.clone() };
         let site_url = if config.site_url.is_empty() { &base_url } else { &config.site_url };
+        let callback = format!("{base_url}{MOUNT}/callback");
+        let hooks = Hooks::new(&config.hooks, pool.clone(), outbound.clone());
         Self(Arc::new(Inner {
             allowed: Allowed::new(site_url, &config.redirect_urls),
-            autoconfirms: config.autoconfirms(mailer.is_on()),
+            autoconfirms: config.autoconfirms(mailer.is_on() || hooks.has(Point::SendEmail)),
             limits: limits::Limits::new(config.limits.table()),
+            providers: Providers::new(&config.providers, &callback, outbound),
+            hooks,
+            mails: hooking::permits(),
             issuer,
             base_url,
             pool,
@@ -112,6 +129,7 @@ impl Accounts {
     #[must_use]
     pub fn warnings(config: &Config, mail: bool) -> Vec<String> {
         let mut warnings = Vec::new();
+        let mail = mail || config.hooks.send_email != hooks::Hook::default();
         if config.enabled && !mail && config.autoconfirms(mail) && config.signup_enabled && config.email_enabled {
             warnings.push(
                 "mail.host is not set: whoever signs up is believed to own the address, and nobody can reset a password."
@@ -121,6 +139,13 @@ impl Accounts {
         if config.enabled && !mail && !config.autoconfirms(mail) {
             warnings.push(
                 "auth.autoconfirm is off and mail.host is not set: nobody who signs up can confirm the address.".into(),
+            );
+        }
+        if config.enabled && config.autoconfirms(mail) && config.providers.values().any(|provider| provider.enabled) {
+            warnings.push(
+                "addresses are believed without a mail (auth.autoconfirm), and identity providers are enabled: whoever \
+                 signs up first with an address shares the account of its owner who comes from a provider later."
+                    .into(),
             );
         }
         warnings

@@ -13,6 +13,7 @@ use super::store::tokens::{self, Purpose};
 use super::token;
 use super::user::{User, filled};
 use super::{Inner, MOUNT};
+use crate::auth::hooks::Point;
 use crate::mail::{Kind, Values};
 
 /// A mail that is ready to go.
@@ -26,7 +27,8 @@ pub struct Mailing {
     pub hash: String,
     /// The link's `type`.
     pub action: &'static str,
-    redirect_to: String,
+    /// Where the link leads in the end.
+    pub redirect_to: String,
 }
 
 /// The link's `type` for a kind of mail.
@@ -43,9 +45,14 @@ pub fn action(kind: Kind) -> &'static str {
 }
 
 impl Inner {
+    /// Whether mails go anywhere.
+    pub(super) fn mails(&self) -> bool {
+        self.mailer.is_on() || self.hooks.has(Point::SendEmail)
+    }
+
     /// Whether a mail may be sent at all; asked before it is known whether somebody has an account.
     pub(super) fn may_mail(&self) -> Result<(), Failure> {
-        if !self.mailer.is_on() {
+        if !self.mails() {
             return Err(crate::mail::Error::Unset.into());
         }
         self.limits
@@ -140,6 +147,9 @@ impl Inner {
 
     /// Sends what was prepared, after the commit.
     pub(super) fn post(&self, user: &User, mailings: &[Mailing]) -> Result<(), Failure> {
+        if self.hooks.has(Point::SendEmail) {
+            return self.post_by_hook(user, mailings);
+        }
         for mailing in mailings {
             let values = Values {
                 confirmation_url: &self.link(&mailing.hash, mailing.action, &mailing.redirect_to),

@@ -68,7 +68,7 @@ impl Inner {
             None => None,
         };
         // An address that no mail can be sent to is believed, where addresses are believed.
-        let at_once = self.autoconfirms && (signed.user.is_anonymous || !self.mailer.is_on());
+        let at_once = self.autoconfirms && (signed.user.is_anonymous || !self.mails());
         if moves && !at_once {
             self.may_mail()?;
         }

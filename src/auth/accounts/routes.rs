@@ -48,6 +48,9 @@ impl Inner {
             ["user"] if get => self.user(ask).await,
             ["user"] if put => self.update_user(ask).await,
 
+            ["authorize"] if get => self.authorize(ask).await,
+            ["callback"] if get || post => self.callback(ask).await,
+            ["user", "identities", "authorize"] if get => self.authorize_link(ask).await,
             ["user", "identities", id] if delete => self.unlink(ask, id).await,
             ["factors"] if post => self.enrol_factor(ask).await,
             ["factors", id] if delete => self.remove_factor(ask, id).await,
@@ -90,7 +93,7 @@ impl Inner {
 
             [
                 "health" | "settings" | "signup" | "token" | "logout" | "recover" | "otp" | "magiclink" | "resend"
-                | "verify" | "reauthenticate" | "user" | "invite" | "factors",
+                | "verify" | "reauthenticate" | "user" | "invite" | "factors" | "authorize" | "callback",
             ]
             | ["factors", _]
             | ["user", "identities", _]

@@ -32,6 +32,8 @@ pub struct Ticket {
     pub refresh: String,
     /// Whether the session began with this ticket.
     pub fresh: bool,
+    /// What the ticket was got by, for hooks.
+    pub method: String,
 }
 
 /// What a client gets.
@@ -135,20 +137,19 @@ impl Inner {
             methods: vec![(method.to_owned(), now.unix_timestamp())],
             key: None,
         };
-        Ok(Ticket { user, session, refresh, fresh: true })
+        Ok(Ticket { user, session, refresh, fresh: true, method: method.to_owned() })
     }
 
     /// Makes the access token of a session whose transaction has been committed.
     pub(super) async fn redeem(&self, ticket: Ticket) -> Result<Opened, Failure> {
         let now = OffsetDateTime::now_utc().unix_timestamp();
-        let ttl = self.config.access_token_ttl.as_secs();
-        let expires_at = now + ttl as i64;
+        let expires_at = now + self.config.access_token_ttl.as_secs() as i64;
         let claims = self.claims(&ticket.user, &ticket.session, now, expires_at);
-        match self.sign(&claims) {
-            Ok(access) => Ok(Opened {
+        match self.customised(claims, &ticket.method).await.and_then(|claims| self.sign(claims)) {
+            Ok((access, expires_at)) => Ok(Opened {
                 access,
                 expires_at,
-                expires_in: ttl,
+                expires_in: (expires_at - now).max(0).unsigned_abs(),
                 refresh: ticket.refresh,
                 user: ticket.user,
                 provider_token: None,
@@ -167,10 +168,13 @@ impl Inner {
         }
     }
 
-    fn sign(&self, claims: &Value) -> Result<String, Failure> {
-        self.keys
-            .sign(claims)
-            .map_err(|error| Failure::internal("The access token could not be signed", error.to_string()))
+    /// The access token, and when it ends.
+    fn sign(&self, claims: Value) -> Result<(String, i64), Failure> {
+        let access = self
+            .keys
+            .sign(&claims)
+            .map_err(|error| Failure::internal("The access token could not be signed", error.to_string()))?;
+        Ok((access, claims["exp"].as_i64().unwrap_or_default()))
     }
 
     fn claims(&self, user: &User, session: &Session, now: i64, expires_at: i64) -> Value {
@@ -274,7 +278,7 @@ impl Inner {
         };
         sessions::refreshed(db, &session, ask.user_agent(), ask.client, &key, now).await?;
         note(db, &Actor::User(&user), Action::TokenRefreshed, Value::Null, ask.client).await?;
-        Ok(Ticket { user, session, refresh: next, fresh: false })
+        Ok(Ticket { user, session, refresh: next, fresh: false, method: "token_refresh".into() })
     }
 
     /// Whether a session is over by itself.

@@ -10,7 +10,7 @@ use super::failure::Answer;
 use super::{Inner, MOUNT};
 use crate::http::{Body, Response};
 
-/// Providers that clients ask for by these names; most are not supported.
+/// Providers that clients ask for by these names; all are shown.
 const PROVIDERS: [&str; 22] = [
     "apple",
     "azure",
@@ -41,6 +41,7 @@ impl Inner {
     pub(super) fn settings(&self) -> Answer {
         let mut external: Map<String, Value> =
             PROVIDERS.iter().map(|name| ((*name).to_owned(), false.into())).collect();
+        external.extend(self.providers.names().map(|name| (name.to_owned(), true.into())));
         external.insert("email".into(), self.config.email_enabled.into());
         external.insert("phone".into(), false.into());
         external.insert("anonymous_users".into(), self.config.anonymous_enabled.into());
@@ -85,7 +86,7 @@ impl Inner {
             "userinfo_endpoint": at("/user"),
             "response_types_supported": ["code"],
             "response_modes_supported": ["query", "fragment"],
-            "grant_types_supported": ["password", "refresh_token", "pkce"],
+            "grant_types_supported": ["password", "refresh_token", "pkce", "id_token"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
             "token_endpoint_auth_methods_supported": ["none"],

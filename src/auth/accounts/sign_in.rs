@@ -1,4 +1,4 @@
-//! POST /token: sign-ins with a password, and with the code that a flow of PKCE ends with.
+//! POST /token: sign-ins with a password, and with the code that a flow of PKCE ends with. `external` has ID tokens.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -38,6 +38,7 @@ impl Inner {
         match ask.param("grant_type") {
             Some("password") => self.by_password(ask).await,
             Some("refresh_token") => self.refresh(ask).await,
+            Some("id_token") => self.by_id_token(ask).await,
             Some("pkce") => self.by_code(ask).await,
             Some("web3") => Err(Failure::unprocessable("web3_provider_disabled", "Web3 provider is disabled")),
             _ => Err(Failure::bad("invalid_credentials", "unsupported_grant_type")),

@@ -10,6 +10,7 @@ use super::Inner;
 use super::answer;
 use super::ask::Ask;
 use super::failure::{Answer, Failure};
+use super::hooking::Newcomer;
 use super::limits::Class;
 use super::rules;
 use super::store::audit::{Action, Actor, note};
@@ -76,7 +77,8 @@ impl Inner {
         }
         // Before anything is known about the address, so that the time is the same.
         let hash = self.hasher.hash(&params.password).await?;
-        let made = self.make(&email, hash, data.clone(), challenge, ask).await?;
+        let user = self.unborn(&email, Some(hash), data.clone(), self.autoconfirms);
+        let made = self.make(self.welcome(user, ask).await?, challenge, ask).await?;
         match made {
             Outcome::Waiting(user, mailings) => {
                 self.post(&user, &mailings)?;
@@ -98,17 +100,10 @@ impl Inner {
         Err(Failure::unprocessable("signup_disabled", "Signups not allowed for this instance"))
     }
 
-    async fn make(
-        &self,
-        email: &str,
-        hash: String,
-        data: Data,
-        challenge: Option<Challenge>,
-        ask: &Ask,
-    ) -> Result<Outcome, Failure> {
+    async fn make(&self, newcomer: Newcomer, challenge: Option<Challenge>, ask: &Ask) -> Result<Outcome, Failure> {
         let mut connection = self.pool.get().await?;
         let transaction = connection.begin().await?;
-        let known = users::lock_email(&transaction, email).await?;
+        let known = users::lock_email(&transaction, newcomer.user.address()).await?;
         let mut user = match known {
             Some(user) if user.email_confirmed_at.is_some() || self.autoconfirms => {
                 note(&transaction, &Actor::User(&user), Action::RepeatedSignUp, provider(), ask.client).await?;
@@ -117,7 +112,7 @@ impl Inner {
             }
             // Whoever asks again may not be who asked first: nothing of the account changes but the link.
             Some(user) => user,
-            None => match self.insert(&transaction, email, Some(hash), data, self.autoconfirms).await {
+            None => match self.enter(&transaction, newcomer).await {
                 Ok(user) => user,
                 // Somebody was faster.
                 Err(Failed::Taken) => return Ok(Outcome::Taken),
@@ -163,27 +158,36 @@ impl Inner {
         Ok(flows::begin(db, &flow).await?)
     }
 
-    /// Writes a new user with an identity for the address.
-    pub(super) async fn insert(
-        &self,
-        db: &impl Db,
-        email: &str,
-        hash: Option<String>,
-        data: Data,
-        confirmed: bool,
-    ) -> Result<User, Failed> {
+    /// A user with an address, who is not in the database yet.
+    pub(super) fn unborn(&self, email: &str, hash: Option<String>, data: Data, confirmed: bool) -> User {
         let now = OffsetDateTime::now_utc();
         let mut user = User::new(&self.config.audience, Some(email.to_owned()), now);
         user.encrypted_password = hash;
-        user.user_metadata = with_claims(data.clone(), &user, confirmed);
+        user.user_metadata = with_claims(data, &user, confirmed);
         user.app_metadata = named("email");
-        if confirmed {
-            user.email_confirmed_at = Some(now);
-        }
+        user.email_confirmed_at = confirmed.then_some(now);
+        user
+    }
+
+    /// Writes a new user with an identity for the address.
+    pub(super) async fn enter(&self, db: &impl Db, newcomer: Newcomer) -> Result<User, Failed> {
+        let (id, said) = (newcomer.user.id.to_string(), newcomer.user.user_metadata.clone());
+        self.insert(db, newcomer, "email", &id, said).await
+    }
+
+    /// Writes a new user with an identity.
+    pub(super) async fn insert(
+        &self,
+        db: &impl Db,
+        newcomer: Newcomer,
+        provider: &str,
+        provider_id: &str,
+        said: Data,
+    ) -> Result<User, Failed> {
+        let mut user = newcomer.admitted().map_err(Failed::Other)?;
         users::insert(db, &user).await.map_err(refused)?;
-        let said = with_claims(data, &user, confirmed);
-        let id = user.id.to_string();
-        identities::add(db, &mut user, "email", &id, said, now).await.map_err(refused)?;
+        let now = OffsetDateTime::now_utc();
+        identities::add(db, &mut user, provider, provider_id, said, now).await.map_err(refused)?;
         // A trigger of the application's may have changed the row.
         users::lock(db, user.id).await.map_err(refused)?.ok_or_else(|| {
             Failed::Other(Failure::internal("Database error loading user after sign-up", "the new row is gone"))
@@ -199,6 +203,7 @@ impl Inner {
         let mut user = User::new(&self.config.audience, None, OffsetDateTime::now_utc());
         user.is_anonymous = true;
         user.user_metadata = params.data.unwrap_or_default();
+        let user = self.welcome(user, ask).await?.admitted()?;
         let mut connection = self.pool.get().await?;
         let transaction = connection.begin().await?;
         users::insert(&transaction, &user).await.map_err(refused)?;

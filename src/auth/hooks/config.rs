@@ -16,7 +16,7 @@ use crate::secret::Secret;
 pub struct Config {
     /// Asked before an access token is signed; may change its claims.
     pub custom_access_token: Hook,
-    /// Asked instead of sending a mail.
+    /// Told of a mail instead of sending it, while the client already has its answer: it can fail, and not refuse.
     pub send_email: Hook,
     /// Asked before a user is made.
     pub before_user_created: Hook,

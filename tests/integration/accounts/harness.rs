@@ -124,6 +124,7 @@ impl Server {
             keys: keys.clone(),
             gateway: Gateway::new(keys.clone(), api_keys, Options::default()),
             mailer: Mailer::new(&mail).unwrap(),
+            outbound: beacon::http::Outbound::new().unwrap(),
         });
         Self { accounts, database, smtp, keys, pool }
     }

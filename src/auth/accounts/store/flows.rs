@@ -91,6 +91,17 @@ pub async fn begin(db: &impl Db, flow: &Flow) -> Result<()> {
     Ok(())
 }
 
+/// The flow whose `state` a provider hands back, taken out: it counts once, and for so long.
+pub async fn take(db: &impl Db, id: Uuid, within: std::time::Duration) -> Result<Option<Flow>> {
+    let sql = format!(
+        "delete from auth.flow_state where id = $1 and provider_verifier is not null and auth_code_issued_at is null \
+         and created_at > now() - make_interval(secs => $2) returning {COLUMNS}"
+    );
+    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+        [(&id, Type::UUID), (&within.as_secs_f64(), Type::FLOAT8)];
+    db.query_typed_opt(&sql, &parameters).await?.as_ref().map(read).transpose()
+}
+
 /// The latest flow of a user by a way to sign in, whose code was not made yet.
 pub async fn of_user(db: &impl Db, user: Uuid, method: &str) -> Result<Option<Flow>> {
     let sql = format!(

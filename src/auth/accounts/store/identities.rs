@@ -7,6 +7,13 @@ use uuid::Uuid;
 use super::{Db, Result};
 use crate::auth::accounts::user::{Data, Identity, User, moment};
 
+/// Whose an identity is.
+pub async fn owner(db: &impl Db, provider: &str, provider_id: &str) -> Result<Option<Uuid>> {
+    let sql = "select user_id from auth.identities where provider = $1 and provider_id = $2";
+    let row = db.query_typed_opt(sql, &[(&provider, Type::TEXT), (&provider_id, Type::TEXT)]).await?;
+    row.map(|row| row.try_get(0)).transpose()
+}
+
 /// Adds an identity to the user, in the database and in `user`.
 pub async fn add(
     db: &impl Db,

@@ -100,6 +100,17 @@ pub async fn is_phone_taken(db: &impl Db, phone: &str, but: Option<Uuid>) -> Res
     db.query_typed_one(sql, &[(&phone, Type::TEXT), (&but, Type::UUID)]).await?.try_get(0)
 }
 
+/// Who has an address in lower case, as their own (first, and `true`) or by an identity whose provider has verified it.
+pub async fn of_address(db: &impl Db, email: &str) -> Result<Vec<(Uuid, bool)>> {
+    let sql = "select id, bool_or(own) from (select id, true as own from auth.users where (email = $1 or \
+               (lower(email::text) = $1 and instance_id = '00000000-0000-0000-0000-000000000000')) and not is_sso_user \
+               union all select u.id, false from auth.identities i join auth.users u on u.id = i.user_id where \
+               i.email = $1 and i.provider not in ('email', 'phone') and not u.is_sso_user and \
+               i.identity_data ->> 'email_verified' = 'true') found group by id order by 2 desc, 1";
+    let rows = db.query_typed(sql, &[(&email, Type::TEXT)]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
 /// Writes a new row.
 pub async fn insert(db: &impl Db, user: &User) -> Result<()> {
     let sql = "insert into auth.users (instance_id, id, aud, role, email, phone, encrypted_password, \
