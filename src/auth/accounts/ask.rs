@@ -86,8 +86,7 @@ impl Ask {
     /// # Errors
     /// 400 `bad_json`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        let text: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
-        serde_json::from_slice(text)
+        json(&self.body)
             .map_err(|error| Failure::bad("bad_json", format!("Could not parse request body as JSON: {error}")))
     }
 
@@ -170,6 +169,17 @@ fn pairs(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Clients write null for what they leave out (supabase-py does so with every option), so that it is as if it were not
+/// there.
+fn json<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+    let text: &[u8] = if body.is_empty() { b"{}" } else { body };
+    let mut value: Value = serde_json::from_slice(text)?;
+    if let Value::Object(members) = &mut value {
+        members.retain(|_, member| !member.is_null());
+    }
+    serde_json::from_value(value)
+}
+
 /// Merges `updates` into `object`; null takes a name away.
 pub fn merge(object: &mut serde_json::Map<String, Value>, updates: serde_json::Map<String, Value>) {
     for (name, value) in updates {
@@ -205,6 +215,23 @@ mod tests {
         assert_eq!(find(&query, "redirect_to"), Some("https://a.b/?c=d"));
         assert_eq!(find(&query, "x"), Some("1 2"));
         assert_eq!(find(&query, "flag"), None);
+    }
+
+    #[test]
+    fn null_is_left_out_but_not_within_what_is_there() {
+        #[derive(Debug, Default, serde::Deserialize, PartialEq)]
+        #[serde(default)]
+        struct Body {
+            name: String,
+            data: Value,
+        }
+        let read = |text: &str| json::<Body>(text.as_bytes());
+        assert_eq!(read("").unwrap(), Body::default());
+        assert_eq!(read(r#"{"name": null}"#).unwrap(), Body::default());
+        assert_eq!(read(r#"{"data": {"a": null}}"#).unwrap().data, serde_json::json!({ "a": null }));
+        for wrong in ["null", "[]x", "{", r#"{"name": 1}"#] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
