@@ -16,8 +16,25 @@ pub struct Stage {
 impl Stage {
     /// Starts everything, and returns when the API has seen the schema.
     pub fn new() -> Self {
-        let smtp = Smtp::start();
+        Self::start("", free_port())
+    }
+
+    /// The same with a provider of accounts, which the journey runs.
+    pub fn with_provider() -> Self {
         let provider = free_port();
+        let section = format!(
+            r#"
+            [auth.providers.town]
+            client_id = "beacon"
+            client_secret = "a secret of the town's"
+            issuer = "http://127.0.0.1:{provider}"
+            "#
+        );
+        Self::start(&section, provider)
+    }
+
+    fn start(more: &str, provider: u16) -> Self {
+        let smtp = Smtp::start();
         let mail = smtp.address().port();
         let sections = format!(
             r#"
@@ -29,7 +46,7 @@ impl Stage {
             [mail]
             host = "127.0.0.1"
             port = {mail}
-            tls = "none"
+            security = "none"
             from = "Beacon <beacon@example.org>"
             [auth.limits]
             signup = 0
@@ -41,10 +58,7 @@ impl Stage {
             factor = 0
             user = 0
             mails_sent = 0
-            [auth.providers.town]
-            client_id = "beacon"
-            client_secret = "a secret of the town's"
-            issuer = "http://127.0.0.1:{provider}"
+            {more}
             "#
         );
         let auth = "redirect_urls = [\"http://127.0.0.1:*/**\"]\nanonymous_enabled = true\nmail_interval = \"0s\"\nmanual_linking = true";
