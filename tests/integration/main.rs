@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod accounts;
+mod accounts_security;
 mod acme;
 mod administration;
 mod api_security;

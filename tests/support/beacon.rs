@@ -305,6 +305,11 @@ impl Beacon {
         self.log.list.lock().unwrap().join("\n")
     }
 
+    /// The access log so far.
+    pub fn accesses(&self) -> String {
+        self.access.list.lock().unwrap().join("\n")
+    }
+
     /// How often a message was logged.
     pub fn count(&self, message: &str) -> usize {
         let fits = |line: &&String| serde_json::from_str::<Value>(line).is_ok_and(|line| line["message"] == message);
