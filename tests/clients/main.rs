@@ -35,7 +35,6 @@ fn supabase_js_comes_through_the_gateway() {
 }
 
 #[test]
-#[ignore = "the configuration cannot name a provider yet"]
 fn supabase_js_signs_in_with_a_provider() {
     Journey::JAVASCRIPT_PROVIDERS.run(&Stage::with_provider());
 }

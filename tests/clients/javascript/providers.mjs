@@ -1,5 +1,5 @@
 // Signing in with somebody else's account: an OpenID Connect provider runs in this process, and Beacon talks to it.
-import { createPublicKey, generateKeyPairSync, randomUUID, sign as signature } from 'node:crypto'
+import { generateKeyPairSync, randomUUID, sign as signature } from 'node:crypto'
 import { createServer } from 'node:http'
 import { check, connect, data, equal, holds, memory, origin, person, refused, secret } from './stage.mjs'
 
@@ -9,7 +9,7 @@ const landing = `${origin}/landing`
 const admin = connect(secret).auth.admin
 
 const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
-const jwk = { ...createPublicKey(publicKey).export({ format: 'jwk' }), kid: 'one', use: 'sig', alg: 'RS256' }
+const jwk = { ...publicKey.export({ format: 'jwk' }), kid: 'one', use: 'sig', alg: 'RS256' }
 const idToken = (claims, key = privateKey) => {
   const part = value => Buffer.from(JSON.stringify(value)).toString('base64url')
   const now = Math.floor(Date.now() / 1000)
