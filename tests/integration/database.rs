@@ -252,3 +252,102 @@ fn the_application_s_migrations_go_forward_once_and_notice_changed_files() {
         assert_eq!(application[0].fault, Some("the file has changed since it was applied"));
     });
 }
+
+/// A server whose certificate is for "localhost" and leads to an authority of ours; the two files, and the folder.
+fn server_with_tls() -> (Postgres, std::path::PathBuf, std::path::PathBuf, tempfile::TempDir) {
+    let folder = tempfile::Builder::new().prefix("beacon-tls-").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let authority = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let certificate = params.self_signed(&key).unwrap();
+        let path = folder.path().join(format!("{name}.crt"));
+        std::fs::write(&path, certificate.pem()).unwrap();
+        (rcgen::Issuer::new(params, key), path)
+    };
+    let (ours, good) = authority("ours");
+    let (_, other) = authority("other");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().signed_by(&key, &ours).unwrap();
+    let (certificate_file, key_file) = (folder.path().join("server.crt"), folder.path().join("server.key"));
+    std::fs::write(&certificate_file, certificate.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    if let Some((user, group)) = crate::support::servant() {
+        std::os::unix::fs::chown(&key_file, Some(user), Some(group)).unwrap();
+    }
+    let server = Postgres::start(&[
+        ("ssl", "on"),
+        ("ssl_cert_file", certificate_file.to_str().unwrap()),
+        ("ssl_key_file", key_file.to_str().unwrap()),
+    ]);
+    (server, good, other, folder)
+}
+
+#[test]
+fn the_protection_is_what_sslmode_says() {
+    let (server, good, other, _folder) = server_with_tls();
+    let database = server.database();
+    let by_address = database.tcp_url();
+    let by_name = by_address.replace("127.0.0.1", "localhost");
+    let encrypted = "select ssl::text from pg_stat_ssl where pid = pg_backend_pid()";
+    run(async {
+        open(&by_address).prepare().await.unwrap();
+        let asked = async |url: &str, mode: &str, authority: &std::path::Path| -> Result<String, String> {
+            let url = format!("{url}?sslmode={mode}&sslrootcert={}", authority.display());
+            let session = open(&url).owner().get().await.map_err(|error| beacon::error::chain(&error).to_string())?;
+            let row = session.query_one(encrypted, &[]).await.map_err(|error| error.to_string())?;
+            Ok(row.get::<_, String>(0))
+        };
+        assert_eq!(asked(&by_address, "disable", &good).await.as_deref(), Ok("false"));
+        for mode in ["prefer", "require"] {
+            assert_eq!(asked(&by_address, mode, &other).await.as_deref(), Ok("true"), "{mode}");
+        }
+        assert_eq!(asked(&by_address, "verify-ca", &good).await.as_deref(), Ok("true"));
+        assert_eq!(asked(&by_name, "verify-full", &good).await.as_deref(), Ok("true"));
+        let wrong_name = asked(&by_address, "verify-full", &good).await.unwrap_err();
+        assert!(wrong_name.contains("not valid for name"), "{wrong_name}");
+        for mode in ["verify-ca", "verify-full"] {
+            let stranger = asked(&by_name, mode, &other).await.unwrap_err();
+            assert!(stranger.contains("UnknownIssuer"), "{mode}: {stranger}");
+        }
+        let config = Config { tls_ca_file: "/nonexistent/ca.pem".into(), ..Config::default() };
+        let own = beacon::assets::folder("migrations").unwrap();
+        let url = Secret::new(format!("{by_name}?sslmode=verify-full"));
+        let error = Database::new(&config, &url, own, Vec::new()).err().unwrap();
+        assert!(error.to_string().contains("/nonexistent/ca.pem"), "{error}");
+    });
+}
+
+#[test]
+fn a_password_that_a_program_prints_may_change_while_beacon_runs() {
+    let server = Postgres::shared();
+    let database = server.database();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    let role = format!("rotating_{}", database.name());
+    database.execute_as_superuser(&format!("create role {role} login createrole password 'first'; grant create on database {0} to {role}; alter database {0} owner to {role}", database.name()));
+    std::fs::write(&file, "first\n").unwrap();
+    let port = server.port();
+    let url = format!("postgres://{role}@127.0.0.1:{port}/{}", database.name());
+    run(async {
+        let ours = open_with(&url, |config| {
+            config.password_command = vec!["cat".into(), file.display().to_string()];
+            config.max_lifetime = Duration::from_millis(1);
+        });
+        ours.prepare().await.unwrap();
+        database.execute_as_superuser(&format!("alter role {role} password 'second'"));
+        std::fs::write(&file, "second\n").unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let session = ours.owner().get().await.unwrap();
+        assert_eq!(session.query_one("select 1", &[]).await.unwrap().get::<_, i32>(0), 1);
+        drop(session);
+        std::fs::write(&file, "wrong\n").unwrap();
+        database.execute_as_superuser(&format!("alter role {role} password 'third'"));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let error = ours.owner().get().await.err().unwrap();
+        assert!(beacon::error::chain(&error).to_string().contains("password authentication failed"), "{error:?}");
+    });
+}

@@ -285,7 +285,7 @@ fn program(name: &str) -> Command {
 }
 
 /// The user and group that run the server when we are root.
-fn servant() -> Option<(u32, u32)> {
+pub fn servant() -> Option<(u32, u32)> {
     static SERVANT: OnceLock<Option<(u32, u32)>> = OnceLock::new();
     *SERVANT.get_or_init(|| {
         if !rustix::process::geteuid().is_root() {
