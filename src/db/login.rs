@@ -72,27 +72,33 @@ pub(super) async fn ensure(client: &Client, database: &str, anonymous: &[String]
         .await?
         .map(|row| Secret::new(row.get::<_, String>(0)));
     let known = client.query_opt("select 1 from pg_roles where rolname = $1", &[&name]).await?.is_some();
-    if !known || password.is_none() {
-        let new = random()?;
-        // A verifier holds only characters of base64, `$`, `:` and `-`; the name is quoted.
-        let verifier = postgres_protocol::password::scram_sha_256(new.expose().as_bytes());
-        let verb = if known { "alter" } else { "create" };
-        let made =
-            client.batch_execute(&format!("{verb} role {} login noinherit password '{verifier}'", quoted(&name))).await;
-        match made {
-            Ok(()) => password = Some(new),
-            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-                tracing::warn!(
-                    "the database's login may not create roles, so requests of clients run in its own sessions: \
-                     a function that changes the role by itself could become the owner. Give it CREATEROLE, or set \
-                     database.request_url"
-                );
-                store(client, "request_login", "").await?;
-                client.execute("delete from beacon.settings where name = 'request_password'", &[]).await?;
-                return Ok(Made::Owner);
-            }
-            Err(error) => return Err(error.into()),
+    // The role may be there with another database's password, or with one from before a restore: it is set each time.
+    let new = match &password {
+        Some(password) => password.clone(),
+        None => random()?,
+    };
+    // A verifier holds only characters of base64, `$`, `:` and `-`; the name is quoted.
+    let verifier = postgres_protocol::password::scram_sha_256(new.expose().as_bytes());
+    let verb = if known { "alter" } else { "create" };
+    let made =
+        client.batch_execute(&format!("{verb} role {} login noinherit password '{verifier}'", quoted(&name))).await;
+    match made {
+        Ok(()) => password = Some(new),
+        // Who may not set it now may have been allowed to make it.
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && known && password.is_some() => {
+            tracing::debug!(login = name, "the login's password cannot be set again");
         }
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            tracing::warn!(
+                "the database's login may not create roles, so requests of clients run in its own sessions: \
+                 a function that changes the role by itself could become the owner. Give it CREATEROLE, or set \
+                 database.request_url"
+            );
+            store(client, "request_login", "").await?;
+            client.execute("delete from beacon.settings where name = 'request_password'", &[]).await?;
+            return Ok(Made::Owner);
+        }
+        Err(error) => return Err(error.into()),
     }
     let password = password.unwrap_or_default();
     store(client, "request_login", &name).await?;

@@ -243,6 +243,15 @@ impl Head {
         {
             return Err(bad);
         }
+        let target = &line[first + 1..last];
+        let split = memchr(b'?', target).unwrap_or(target.len());
+        let (path, query) = target.split_at(split);
+        // What hyper does not take would end the connection without a word (RFC 9112 section 3.2 wants a 400).
+        if path.iter().any(|byte| matches!(byte, b'<' | b'>' | b'`'))
+            || query.iter().any(|byte| matches!(byte, b'"' | b'<' | b'>'))
+        {
+            return Err((StatusCode::BAD_REQUEST, "unescaped_target"));
+        }
         if last - first - 1 > limits.uri_bytes {
             return Err((StatusCode::URI_TOO_LONG, "uri_too_long"));
         }
@@ -446,6 +455,21 @@ mod tests {
             assert_eq!(run(text).err(), Some((status, code)), "{text:.80?}");
             assert_eq!(run_bytewise(text).err(), Some((status, code)), "byte by byte: {text:.80?}");
         }
+    }
+
+    #[test]
+    fn a_target_that_hyper_would_not_take_is_refused_and_no_other() {
+        let mut faults = Vec::new();
+        for byte in (0x21..=0x7e_u8).filter(|byte| *byte != b'#') {
+            for target in [format!("/a{}b", char::from(byte)), format!("/a?b{}c", char::from(byte))] {
+                let taken = target.parse::<http::Uri>().is_ok();
+                let passed = run(&format!("GET {target} HTTP/1.1\r\n\r\n")).is_ok();
+                if taken != passed {
+                    faults.push(format!("{target} taken: {taken}, passed: {passed}"));
+                }
+            }
+        }
+        assert!(faults.is_empty(), "{faults:#?}");
     }
 
     #[test]

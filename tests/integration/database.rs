@@ -63,6 +63,9 @@ fn a_bare_database_is_prepared_by_an_owner_without_superuser_and_only_once() {
         ours.prepare().await.unwrap();
         let (own, _) = ours.progress().await.unwrap();
         assert!(own.len() >= 4 && own.iter().all(|step| step.applied_at.is_some() && step.fault.is_none()), "{own:?}");
+        // A login that another cluster's dump or hand has given another password works again.
+        database.execute_as_superuser(&format!("alter role beacon_request_{} password 'other'", database.name()));
+        ours.prepare().await.unwrap();
         let who = ask(&ours, "anon", "select session_user || ' ' || current_user", &[]).await.unwrap();
         assert_eq!(who, format!("beacon_request_{} anon", database.name()));
     });
