@@ -197,9 +197,12 @@ impl Inner {
         let given =
             IdToken { token: &params.id_token, access_token: Some(&params.access_token), nonce: Some(&params.nonce) };
         let person = self.providers.accept(provider, given).await.map_err(|error| match error {
-            oauth::Error::Disabled(name) => {
-                Failure::bad("provider_disabled", format!("Provider {name:?} is not enabled"))
-            }
+            oauth::Error::Disabled(name) | oauth::Error::Unknown(name) => match issuer_of(&name) {
+                Some(issuer) => {
+                    Failure::bad("provider_disabled", format!("Provider (issuer {issuer:?}) is not enabled"))
+                }
+                None => Failure::bad("provider_disabled", format!("Provider {name:?} is not enabled")),
+            },
             other => refused(other),
         })?;
         let arrival = Arrival { provider, person: &person, linking };
@@ -207,6 +210,15 @@ impl Inner {
             Arrived::Ticket(ticket) => answer::ok(&self.redeem(*ticket).await?.json()),
             Arrived::Code(_) => Err(Failure::internal("The sign-in did not end", "a code without a flow")),
         }
+    }
+}
+
+/// The issuer that clients know a provider by.
+fn issuer_of(provider: &str) -> Option<&'static str> {
+    match provider {
+        "google" => Some("https://accounts.google.com"),
+        "apple" => Some("https://appleid.apple.com"),
+        _ => None,
     }
 }
 

@@ -141,8 +141,15 @@ impl Inner {
 
     /// The link with a token's hash.
     pub(super) fn link(&self, hash: &str, action: &str, redirect_to: &str) -> String {
-        let pairs = [("token", hash), ("type", action), ("redirect_to", redirect_to)];
-        format!("{}{MOUNT}/verify?{}", self.base_url, answer::form(&pairs))
+        let pairs = [("token", hash), ("type", action)];
+        // Programs look for the address as it was given; it is encoded where the link would be read otherwise.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/@?,".contains(&byte);
+        let redirect_to = if redirect_to.bytes().all(plain) {
+            format!("redirect_to={redirect_to}")
+        } else {
+            answer::form(&[("redirect_to", redirect_to)])
+        };
+        format!("{}{MOUNT}/verify?{}&{redirect_to}", self.base_url, answer::form(&pairs))
     }
 
     /// Sends what was prepared, after the commit.

@@ -145,7 +145,7 @@ impl Inner {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let expires_at = now + self.config.access_token_ttl.as_secs() as i64;
         let claims = self.claims(&ticket.user, &ticket.session, now, expires_at);
-        match self.customised(claims, &ticket.method).await.and_then(|claims| self.sign(claims)) {
+        match self.customised(claims, &ticket.method).await.and_then(|claims| self.sign(&claims)) {
             Ok((access, expires_at)) => Ok(Opened {
                 access,
                 expires_at,
@@ -169,10 +169,10 @@ impl Inner {
     }
 
     /// The access token, and when it ends.
-    fn sign(&self, claims: Value) -> Result<(String, i64), Failure> {
+    fn sign(&self, claims: &Value) -> Result<(String, i64), Failure> {
         let access = self
             .keys
-            .sign(&claims)
+            .sign(claims)
             .map_err(|error| Failure::internal("The access token could not be signed", error.to_string()))?;
         Ok((access, claims["exp"].as_i64().unwrap_or_default()))
     }
