@@ -1,31 +1,16 @@
 //! Variables, from a `.env` file or the process's environment: `BEACON_SECTION__KEY`, and the names that servers
 //! already have in their `.env`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::layer::{KeyPath, Layer, Quotes};
 use super::problem::dotted;
 use super::schema::{Known, Place};
-use super::{Origin, Problem};
+use super::{Origin, Problem, aliases};
 
 /// Names that are no configuration keys: they say where the configuration is.
 pub(super) const LOCATORS: [&str; 3] = ["BEACON_CONFIG", "BEACON_ENV_FILE", "BEACON_SLOT"];
-
-/// Names that other software uses for the same things, and our keys.
-pub(super) const ALIASES: [(&str, &str); 12] = [
-    ("DATABASE_URL", "database.url"),
-    ("REDIS_URL", "redis.url"),
-    ("BUCKET_NAME", "storage.bucket"),
-    ("AWS_ACCESS_ID", "storage.access_key_id"),
-    ("AWS_ACCESS_KEY_ID", "storage.access_key_id"),
-    ("AWS_ACCESS_SECRET", "storage.secret_access_key"),
-    ("AWS_SECRET_ACCESS_KEY", "storage.secret_access_key"),
-    ("AWS_REGION", "storage.region"),
-    ("AUTH_WALL_USERNAME", "wall.username"),
-    ("AUTH_WALL_PASSWORD", "wall.password"),
-    ("AUTH_WALL_REALM", "wall.realm"),
-    ("AUTH_WALL", "wall.mode"),
-];
 
 const PREFIX: &str = "BEACON_";
 
@@ -37,10 +22,10 @@ pub(super) struct Variable {
 }
 
 /// Makes a layer of the variables that concern us; all other names belong to the team's own applications.
-pub(super) fn read<'a>(variables: &[Variable], known: &'a Known) -> Layer<'a> {
+pub(super) fn read<'a>(variables: &[Variable], known: &'a Known, warnings: &mut Vec<String>) -> Layer<'a> {
     let mut layer = Layer::new(known);
     // Aliases first: a BEACON_ name in the same layer replaces them.
-    for (path, variable) in aliases(variables, &mut layer) {
+    for (path, (variable, value)) in aliases(variables, &mut layer) {
         let direct = variables.iter().any(|other| {
             key_of(&other.name).is_some_and(|mut other| {
                 if let (Place::SecretFile, Some(name)) = (known.at(&other), other.last_mut()) {
@@ -50,11 +35,10 @@ pub(super) fn read<'a>(variables: &[Variable], known: &'a Known) -> Layer<'a> {
             })
         });
         if !direct {
-            let lower = variable.value.to_ascii_lowercase();
-            let value = if variable.name == "AUTH_WALL" { &lower } else { &variable.value };
-            layer.put_text(path, value, Quotes::Literal, variable.origin.clone());
+            layer.put_text(path, &value, Quotes::Literal, variable.origin.clone());
         }
     }
+    warnings.extend(without_effect(variables));
     for variable in variables {
         let Some(path) = key_of(&variable.name) else { continue };
         match known.at(&path) {
@@ -74,26 +58,51 @@ fn key_of(name: &str) -> Option<KeyPath> {
     Some(name.split("__").map(str::to_ascii_lowercase).collect())
 }
 
-/// The aliases that are set, one for each key. Empty ones count as not set, as they did for the software before.
-fn aliases<'v>(variables: &'v [Variable], layer: &mut Layer<'_>) -> Vec<(KeyPath, &'v Variable)> {
-    let mut chosen: BTreeMap<&str, &Variable> = BTreeMap::new();
-    for (alias, key) in ALIASES {
-        // The last one of a name counts, as in python-dotenv.
-        let Some(variable) = variables.iter().rfind(|variable| variable.name == alias) else { continue };
-        if variable.value.is_empty() {
-            continue;
-        }
-        let first = *chosen.entry(key).or_insert(variable);
-        if first.value != variable.value {
+/// The aliases that are set, one for each key, with the value in our form. Empty ones count as not set, as they did for
+/// the software before.
+fn aliases<'v>(variables: &'v [Variable], layer: &mut Layer<'_>) -> Vec<(KeyPath, (&'v Variable, Cow<'v, str>))> {
+    // The last one of a name counts, as in python-dotenv.
+    let find = |name: &str| variables.iter().rfind(|variable| variable.name == name);
+    let value = |name: &str| find(name).map(|variable| variable.value.as_str());
+    let mut chosen: BTreeMap<&str, (&Variable, Cow<'_, str>)> = BTreeMap::new();
+    for alias in aliases::all() {
+        let Some(variable) = find(alias.name).filter(|variable| !variable.value.is_empty()) else { continue };
+        let value = match alias.reading.read(&variable.value, &value) {
+            Ok(Some(value)) => value,
+            Ok(None) => continue,
+            Err((problem, fix)) => {
+                layer.problem(Problem::new(&variable.origin, alias.key, problem, fix));
+                continue;
+            }
+        };
+        let (first, before) = chosen.entry(alias.key).or_insert((variable, value.clone()));
+        if *before != value {
             layer.problem(Problem::new(
                 &variable.origin,
-                key,
+                alias.key,
                 format!("{} and {} both set it, to different values", first.name, variable.name),
                 "Keep one of them, or give both the same value.",
             ));
         }
     }
-    chosen.into_iter().map(|(key, variable)| (key.split('.').map(str::to_owned).collect(), variable)).collect()
+    chosen.into_iter().map(|(key, found)| (key.split('.').map(str::to_owned).collect(), found)).collect()
+}
+
+/// What to tell of names of GoTrue and PostgREST that set nothing here.
+fn without_effect(variables: &[Variable]) -> Option<String> {
+    let unknown = |variable: &&Variable| {
+        let Variable { name, value, .. } = variable;
+        aliases::is_of_a_family(name) && !aliases::is_known(name) && !aliases::is_moot(name, value)
+    };
+    let mut names: Vec<&str> = variables.iter().filter(unknown).map(|variable| variable.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let origin = &variables.iter().find(|variable| names.first().is_some_and(|name| *name == variable.name))?.origin;
+    let place = match origin {
+        Origin::EnvFile { path, .. } => path.display().to_string(),
+        _ => "the environment".to_owned(),
+    };
+    Some(format!("no effect here have these names in {place}: {}", names.join(", ")))
 }
 
 fn unknown(variable: &Variable, path: &[String], known: &Known) -> Problem {

@@ -10,7 +10,7 @@ use super::environment::{self, LOCATORS, Variable};
 use super::layer::Layer;
 use super::problem::{dotted, misfit};
 use super::schema::Known;
-use super::{Config, Error, Origin, Origins, Problem, Sources, credentials, dotenv, file, set};
+use super::{Config, Error, Origin, Origins, Problem, Sources, aliases, credentials, dotenv, file, set};
 
 /// A configuration that may be used.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
     if let Some(path) = sources.env_file() {
         layers.push(read_env_file(&path, sources, &known, &mut warnings));
     }
-    layers.push(read_environment(sources, &known));
+    layers.push(read_environment(sources, &known, &mut warnings));
     layers.push(set::read(sources.sets(), &known));
     if let Some(folder) = sources.credentials() {
         layers.push(credentials::read(&folder, &known, &mut warnings));
@@ -158,19 +158,19 @@ fn read_env_file<'a>(path: &Path, sources: &Sources, known: &'a Known, warnings:
             warnings.push(format!("{name} in {shown} has no effect: it must be set before this file is read"));
         }
     }
-    let mut layer = environment::read(&variables, known);
+    let mut layer = environment::read(&variables, known, warnings);
     for dotenv::Fault { line, problem, fix } in faults {
         layer.problem(Problem::new(format!("file {shown} line {line}"), "", problem, fix));
     }
     layer
 }
 
-fn read_environment<'a>(sources: &Sources, known: &'a Known) -> Layer<'a> {
+fn read_environment<'a>(sources: &Sources, known: &'a Known, warnings: &mut Vec<String>) -> Layer<'a> {
     let mut unreadable = Vec::new();
     let mut variables = Vec::new();
     for (name, value) in sources.environment() {
         let Some(name) = name.to_str() else { continue };
-        let ours = name.starts_with("BEACON_") || environment::ALIASES.iter().any(|(alias, _)| *alias == name);
+        let ours = name.starts_with("BEACON_") || aliases::is_known(name) || aliases::is_of_a_family(name);
         let origin = Origin::Environment { name: name.to_owned() };
         match value.to_str() {
             Some(value) if ours => variables.push(Variable { name: name.into(), value: value.into(), origin }),
@@ -180,7 +180,7 @@ fn read_environment<'a>(sources: &Sources, known: &'a Known) -> Layer<'a> {
             _ => {}
         }
     }
-    let mut layer = environment::read(&variables, known);
+    let mut layer = environment::read(&variables, known, warnings);
     for problem in unreadable {
         layer.problem(problem);
     }
@@ -327,6 +327,51 @@ mod tests {
         let loaded = scratch.load();
         assert_eq!((&*loaded.config.wall.realm, loaded.config.wall.mode), ("later", crate::auth::Mode::Off));
         assert_eq!(*loaded.origins.of("storage.bucket"), Origin::Default);
+    }
+
+    #[test]
+    fn names_of_gotrue_and_postgrest_work_and_unknown_ones_are_told() {
+        let mut scratch = Scratch::new();
+        scratch.file(
+            ".env",
+            "GOTRUE_SITE_URL=https://www.example.org\nAPI_EXTERNAL_URL=https://api.example.org/auth/v1\n\
+             GOTRUE_JWT_SECRET=01234567890123456789012345678901\nPGRST_JWT_SECRET=01234567890123456789012345678901\n\
+             GOTRUE_JWT_EXP=1800\nGOTRUE_DISABLE_SIGNUP=true\nGOTRUE_MAILER_AUTOCONFIRM=false\n\
+             GOTRUE_URI_ALLOW_LIST=https://*.example.org/**,myapp://x\nGOTRUE_SMTP_HOST=mail.example.org\n\
+             GOTRUE_SMTP_PORT=465\nGOTRUE_SMTP_ADMIN_EMAIL=a@example.org\nGOTRUE_SMTP_SENDER_NAME='The, App'\n\
+             GOTRUE_EXTERNAL_GOOGLE_ENABLED=true\nGOTRUE_EXTERNAL_GOOGLE_CLIENT_ID=web,phone\n\
+             GOTRUE_EXTERNAL_GOOGLE_SECRET=s\nGOTRUE_EXTERNAL_FIGMA_ENABLED=false\n\
+             PGRST_DB_SCHEMAS='public, storage'\nPGRST_DB_MAX_ROWS=50\nPGRST_DB_PLAN_ENABLED=yes\n\
+             PGRST_DB_TX_END=commit-allow-override\nPGRST_DB_URI=postgres://a@b/c\nPGRST_LOG_LEVEL=info\n\
+             GOTRUE_SMS_PROVIDER=twilio\nUNRELATED=x\n",
+        );
+        scratch.variable("PGRST_DB_CONFIG", "true");
+        let Loaded { config, warnings, .. } = scratch.load();
+        let auth = &config.auth;
+        assert_eq!((&*auth.site_url, &*auth.external_url), ("https://www.example.org", "https://api.example.org"));
+        assert_eq!(auth.jwt_secret.expose().len(), 32);
+        assert_eq!(auth.access_token_ttl.as_secs(), 1_800);
+        assert!(!auth.signup_enabled && !auth.autoconfirms(false));
+        assert_eq!(auth.redirect_urls, ["https://*.example.org/**", "myapp://x"]);
+        assert_eq!((&*config.mail.from, config.mail.port), ("\"The, App\" <a@example.org>", 465));
+        assert_eq!(config.mail.security, crate::mail::Security::Tls);
+        let google = &auth.providers["google"];
+        assert_eq!((&*google.client_id, google.client_ids.as_slice()), ("web", ["phone".to_owned()].as_slice()));
+        assert_eq!(
+            (config.api.schemas.as_slice(), config.api.max_rows),
+            (["public".into(), "storage".into()].as_slice(), 50)
+        );
+        assert!(config.api.plan_enabled && config.api.tx_end.is_free());
+        assert_eq!(config.database.url.expose(), "postgres://a@b/c");
+        let told: Vec<&String> = warnings.iter().filter(|warning| warning.contains("no effect")).collect();
+        assert_eq!(told.len(), 2, "{warnings:?}");
+        assert!(told[0].ends_with(": GOTRUE_SMS_PROVIDER, PGRST_LOG_LEVEL"), "{told:?}");
+        assert!(told[1].ends_with("the environment: PGRST_DB_CONFIG"), "{told:?}");
+
+        scratch.variable("GOTRUE_DISABLE_SIGNUP", "perhaps");
+        let problems = scratch.problems();
+        assert_eq!((problems.len(), &*problems[0].key), (1, "auth.signup_enabled"), "{problems:?}");
+        assert!(!problems[0].to_string().contains("perhaps"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! Modules never import this one: they are handed their part of [`Config`]. No error, `Debug` or text made here holds
 //! a secret's value; `layer` and `problem` are the places to keep it so.
 
+mod aliases;
 mod credentials;
 mod dotenv;
 mod environment;

@@ -12,7 +12,7 @@ mod tests {
     use std::fmt::Write as _;
     use std::path::{Path, PathBuf};
 
-    use super::super::environment::ALIASES;
+    use super::super::aliases::{Alias, GENERAL};
     use super::super::schema::{ANY, Kind, Known, Place, example};
     use super::super::{Config, Sources, load};
     use super::*;
@@ -163,9 +163,10 @@ mod tests {
     /// The text that config/beacon.toml must be.
     fn generate() -> String {
         let mut text = INTRODUCTION.to_owned();
-        for (alias, key) in ALIASES {
-            writeln!(text, "#   {alias:<22} {key}").unwrap();
+        for Alias { name, key, .. } in GENERAL {
+            writeln!(text, "#   {name:<22} {key}").unwrap();
         }
+        text.push_str("# So are most names of GoTrue (GOTRUE_...) and PostgREST (PGRST_...): see the documentation's page on configuration.\n");
         let structs = Structs::read();
         let values = toml::Value::try_from(documented()).unwrap();
         let (module, fields) = structs.fields("config", "Config").unwrap();
@@ -324,8 +325,8 @@ mod tests {
 
     #[test]
     fn it_names_every_alias() {
-        for (alias, key) in ALIASES {
-            assert!(REFERENCE.contains(alias), "{alias} of {key}");
+        for Alias { name, key, .. } in GENERAL {
+            assert!(REFERENCE.contains(name), "{name} of {key}");
         }
     }
 }
