@@ -7,10 +7,11 @@
 
 use std::collections::HashMap;
 
-/// The lowest score that is a match where a guess gives nothing away.
+/// The lowest score that is a match where a guess gives nothing away, and for functions, whose hints the published clients
+/// hold against snapshots.
 pub const LIKELY: f64 = 0.33;
 
-/// The lowest score for names of tables and functions, which a caller may not be meant to learn by guessing.
+/// The lowest score for names of tables, which a caller may not be meant to learn by guessing.
 pub const SURE: f64 = 0.75;
 
 /// More names than this are not searched: the work would grow with the schema on each mistaken request.

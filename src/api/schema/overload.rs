@@ -206,7 +206,7 @@ impl Catalog {
             let mut names: Vec<&str> =
                 self.functions.keys().filter(|known| known.schema == name.schema).map(|known| &*known.name).collect();
             names.sort_unstable();
-            fuzzy::best(names, &name.name, fuzzy::SURE)?.1.to_owned()
+            fuzzy::best(names, &name.name, fuzzy::LIKELY)?.1.to_owned()
         } else {
             let lists: Vec<String> = overloads
                 .iter()
