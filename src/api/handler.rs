@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::header::{ALLOW, HeaderName};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::address::{self, Address};
@@ -112,7 +113,10 @@ impl Shared {
             (Address::Function(name), "OPTIONS") => allow(function_methods(catalog, asked.schema, name)?),
             (Address::Function(_), method) => return Err(Error::call_method(method)),
             (Address::Root, "OPTIONS") => allow(ROOT_METHODS),
-            (Address::Root, "GET" | "HEAD") => root::describe(&asked, context.secure).await?,
+            (Address::Root, "GET" | "HEAD") => {
+                let authority = parts.uri.authority().map(Authority::as_str);
+                root::describe(&asked, context.secure, authority).await?
+            }
             (Address::Root, method) => return Err(Error::method(method, ROOT_METHODS)),
             (Address::Relation(_), method) => {
                 return Err(Error::method(method, "OPTIONS,GET,HEAD,POST,PUT,PATCH,DELETE"));

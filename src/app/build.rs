@@ -57,6 +57,9 @@ pub struct Built {
 pub fn check(config: &Config) -> Result<Vec<String>, Error> {
     let state = state::find(&config.server.state_dir, |name| std::env::var_os(name))?;
     tls::provider();
+    // Some parts want a runtime to be made in, though nothing of them runs.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    let _inside = runtime.enter();
     Built::new(config, &state, &Instruments::default(), [0; 32], None)?;
     Ok(warnings(config))
 }
@@ -99,7 +102,8 @@ fn backend(
     instruments: &Instruments,
     current: Option<&Backend>,
 ) -> Result<Option<Backend>, Error> {
-    let Some(places) = database::places(config, state).filter(|_| config.api.enabled) else { return Ok(None) };
+    let wanted = config.api.enabled || config.auth.enabled;
+    let Some(places) = database::places(config, state).filter(|_| wanted) else { return Ok(None) };
     match current.filter(|current| current.is_of(config, &places)) {
         Some(current) => Ok(Some(current.clone())),
         None => Backend::new(config, &places, &instruments.health, &instruments.schema).map(Some),

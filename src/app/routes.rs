@@ -118,8 +118,10 @@ pub fn build(config: &Config, gate: &auth::Gate, features: &Features<'_>, metric
                 .add("", path, entry)
                 .map_err(|first| Error::Conflict { first, second: format!("the API ({name})") })
         };
-        add("rest", "/rest/v1", config.http.limits.body_bytes, backend.api(config))?;
-        add("api-reference", API_REFERENCE, 0, backend.reference(API_REFERENCE, config))?;
+        if config.api.enabled {
+            add("rest", "/rest/v1", config.http.limits.body_bytes, backend.api(config))?;
+            add("api-reference", API_REFERENCE, 0, backend.reference(API_REFERENCE, config))?;
+        }
         if let Some(accounts) = features.accounts {
             add("auth", accounts::MOUNT, ACCOUNTS_BODY, Arc::new(accounts.clone()))?;
         }

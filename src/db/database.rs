@@ -150,8 +150,10 @@ impl Database {
         let session = self.inner.owner.get().await?;
         migrate::lock(&session).await?;
         let result = async {
+            migrate::refuse_foreign(&session).await?;
             migrate::prepare(&session).await?;
             migrate::up(&session, Set::Own, &self.inner.migrations).await?;
+            login::look_into_public(&session).await?;
             if self.inner.config.request_url.is_empty() {
                 login::ensure(&session, &self.inner.database, &self.inner.roles).await?;
             }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::{Error, Pool};
+use super::{Error, Pool, Session};
 use crate::secret::Secret;
 
 /// The roles of the contract, which every request login may change to.
@@ -141,6 +141,21 @@ fn random() -> Result<Secret, Error> {
         let _ = write!(text, "{byte:02x}");
         text
     })))
+}
+
+/// Sees that names without a schema mean those of `public`. PostgreSQL looks into the schema called as the login first,
+/// and a login may be called as one of Beacon's: an application's tables would end in there, where no client sees them.
+pub(super) async fn look_into_public(session: &Session) -> Result<(), Error> {
+    let sql = "select format('alter role %I in database %I set search_path = public, extensions', current_user, \
+               current_database()) from pg_namespace where nspname = current_user and nspname in ('auth', 'beacon', \
+               'storage', 'realtime', 'extensions') and current_setting('search_path') like '%$user%'";
+    if let Some(row) = session.query_opt(sql, &[]).await? {
+        session.batch_execute(row.get(0)).await?;
+        session.batch_execute("set search_path = public, extensions").await?;
+        // Connections that were opened before look where they did.
+        session.renew();
+    }
+    Ok(())
 }
 
 /// A name as SQL writes it.

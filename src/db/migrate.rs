@@ -112,6 +112,19 @@ pub(super) async fn unlock(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses a database in which another account server has its tables, before anything is changed.
+pub(super) async fn refuse_foreign(client: &Client) -> Result<(), Error> {
+    let sql = "select to_regclass('auth.users') is not null and to_regclass('beacon.migrations') is null";
+    if client.query_one(sql, &[]).await?.get::<_, bool>(0) {
+        return Err(Error::History(
+            "the database has a table auth.users of another account server: give Beacon a database of its own, and load \
+             the accounts into it (the documentation has a page on moving)"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
 /// Makes the tables in which migrations are remembered.
 pub(super) async fn prepare(client: &Client) -> Result<(), Error> {
     let there = client.query_opt("select 1 from pg_namespace where nspname = 'beacon'", &[]).await?.is_some();

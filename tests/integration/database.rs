@@ -256,6 +256,41 @@ fn the_application_s_migrations_go_forward_once_and_notice_changed_files() {
     });
 }
 
+#[test]
+fn tables_without_a_schema_s_name_are_public_whatever_the_login_is_called() {
+    let server = Postgres::start(&[]);
+    let database = server.database();
+    let name = database.name();
+    database.execute_as_superuser(&format!(
+        "create role beacon login createrole password 'secret'; alter database {name} owner to beacon"
+    ));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("0001_lists.sql"), "create table lists (id int)").unwrap();
+    run(async {
+        let url = format!("postgres://beacon:secret@127.0.0.1:{}/{name}", server.port());
+        let ours = open_with(&url, |config| config.migrations = folder.path().to_owned());
+        ours.migrate().await.unwrap();
+        assert_eq!(database.value("select to_regclass('public.lists') is not null"), "t");
+        let session = ours.owner().get().await.unwrap();
+        assert_eq!(session.query_one("show search_path", &[]).await.unwrap().get::<_, String>(0), "public, extensions");
+    });
+}
+
+#[test]
+fn a_database_of_another_account_server_is_refused_before_anything_is_changed() {
+    let server = Postgres::shared();
+    let database = server.database();
+    database.execute("create schema auth; create table auth.users (id uuid)");
+    run(async {
+        let error = open(&database.url()).prepare().await.unwrap_err();
+        assert!(error.to_string().contains("auth.users of another account server"), "{error}");
+        assert_eq!(
+            database.value("select to_regnamespace('beacon') is null and to_regnamespace('storage') is null"),
+            "t"
+        );
+    });
+}
+
 /// A server whose certificate is for "localhost" and leads to an authority of ours; the two files, and the folder.
 fn server_with_tls() -> (Postgres, std::path::PathBuf, std::path::PathBuf, tempfile::TempDir) {
     let folder = tempfile::Builder::new().prefix("beacon-tls-").tempdir_in("/tmp").unwrap();

@@ -259,7 +259,7 @@ impl Inner {
             let interval = self.config.refresh_reuse_interval;
             match active {
                 Some(active) if token::same(&active.stored, &token::digest(&again)) => again,
-                _ if token.updated_at.is_some_and(|used| now <= used + interval) => {
+                Some(_) if token.updated_at.is_some_and(|used| now <= used + interval) => {
                     let next = token::opaque()?;
                     sessions::rotate(db, &session, Some(&token), &next, now).await?;
                     next

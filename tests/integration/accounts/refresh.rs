@@ -46,6 +46,19 @@ async fn an_old_token_ends_the_family() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_family_that_was_ended_stays_so_within_the_interval_too() {
+    let interval = Duration::from_millis(600);
+    let server = Server::new(Config { refresh_reuse_interval: interval, ..config() }).await;
+    let first = fresh(&server.member("dan@example.org", PASSWORD).await);
+    let second = fresh(&server.refresh(&first).await.good());
+    let third = fresh(&server.refresh(&second).await.good());
+    tokio::time::sleep(interval + Duration::from_millis(200)).await;
+    assert_eq!(server.refresh(&first).await.refusal().1, "refresh_token_already_used");
+    // The token that was good until a moment ago.
+    assert_eq!(server.refresh(&third).await.refusal().1, "refresh_token_already_used");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn within_the_interval_an_older_token_is_forgiven() {
     let server = Server::new(Config { refresh_reuse_interval: Duration::from_mins(1), ..config() }).await;
     let first = fresh(&server.member("cid@example.org", PASSWORD).await);
