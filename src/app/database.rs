@@ -23,7 +23,7 @@ pub fn open(config: &Config, url: &Secret) -> Result<Database, Error> {
 /// The database that commands work with.
 ///
 /// # Errors
-/// None is configured, the private one does not run, or as [`open`].
+/// None is configured, the private one does not run, or as `open`.
 pub fn of(config: &Config) -> Result<Database, Error> {
     if !config.database.url.is_empty() {
         return open(config, &config.database.url);

@@ -14,7 +14,7 @@ use crate::secret::Secret;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// "postgres://user:password@host:5432/name"; DATABASE_URL sets it too. The login owns Beacon's schemas. Empty: a
-    /// private server, see [managed].
+    /// private server, see `managed`.
     pub url: Secret,
     /// The login that clients' requests run with, as in "postgres://authenticator:password@host/name". Empty: Beacon
     /// makes one for this database. It must be a member of the roles that requests change to, and own nothing.
@@ -55,7 +55,7 @@ pub struct Config {
     pub tcp_user_timeout: Duration,
     /// Whether statements are prepared and kept. Switch it off behind a pooler in transaction mode.
     pub prepared_statements: bool,
-    /// A folder with the application's migrations, "<number>_<name>.sql"; empty: none.
+    /// A folder with the application's migrations, `"<number>_<name>.sql"`; empty: none.
     pub migrations: PathBuf,
     /// Whether `serve` applies the application's migrations before it is ready. Otherwise `beacon migrate up` does.
     pub migrate_on_start: bool,

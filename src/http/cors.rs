@@ -31,7 +31,7 @@ const ASKED: usize = 4_096;
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorsConfig {
-    /// The origins whose scripts may call: "https://app.example.org", "https://*.example.org" for every name one or
+    /// The origins whose scripts may call: `"https://app.example.org"`, `"https://*.example.org"` for every name one or
     /// more labels below, "*" for all. An empty list lets no other origin in.
     pub origins: Vec<String>,
     /// How long browsers may remember the answer to a preflight request. They have upper limits of their own.

@@ -23,7 +23,7 @@ pub struct Config {
     /// Where users are sent after they followed a link, unless the link names an allowed address; "" is
     /// auth.external_url.
     pub site_url: String,
-    /// The address under which the world reaches this Beacon, as in "https://api.example.org"; links in mails and the
+    /// The address under which the world reaches this Beacon, as in `"https://api.example.org"`; links in mails and the
     /// tokens' issuer begin with it. "" is what the start makes of http.hosts and the listeners.
     pub external_url: String,
     /// More addresses that users may be sent to: whole ones, or patterns with * (up to the next . or /), ** (anything),

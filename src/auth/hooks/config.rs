@@ -27,7 +27,7 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Hook {
     /// A function in the database that takes and returns jsonb, as in "pg-functions://postgres/public/my_hook" or
-    /// "public.my_hook", or the address of a program, as in "https://hooks.example.org/token"; "" is nobody.
+    /// "public.my_hook", or the address of a program, as in `"https://hooks.example.org/token"`; "" is nobody.
     pub uri: String,
     /// What requests to a program are signed with (standardwebhooks.com): "v1,whsec_" and at least 24 bytes in base 64.
     /// Several are separated by |, so that a secret can be replaced without a gap.

@@ -23,11 +23,11 @@ pub struct Provider {
     pub client_secret: Secret,
     /// More client identifiers whose ID tokens are accepted: those of applications on phones.
     pub client_ids: Vec<String>,
-    /// The issuer of an OpenID Connect provider, as in "https://id.example.org/realms/main".
+    /// The issuer of an OpenID Connect provider, as in `"https://id.example.org/realms/main"`.
     pub issuer: String,
     /// Microsoft: who may sign in: "common", "organizations", "consumers", or a tenant's identifier.
     pub tenant: String,
-    /// GitHub: the address of an Enterprise Server; "" is https://github.com.
+    /// GitHub: the address of an Enterprise Server; "" is `https://github.com`.
     pub url: String,
     /// Scopes to ask for besides those that are needed to know the user.
     pub scopes: Vec<String>,

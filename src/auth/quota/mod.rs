@@ -2,7 +2,7 @@
 //!
 //! A request counts once, for whoever acts: a user, an API key, or the address of an anonymous client. Without Redis, and
 //! while Redis is away, each Beacon counts by itself: a client that reaches several may then have its limit at each.
-//! Limits protect, and must not be what fails: nothing waits for Redis longer than [`PATIENCE`].
+//! Limits protect, and must not be what fails: nothing waits for Redis longer than `PATIENCE`.
 
 mod bucket;
 mod config;
