@@ -323,7 +323,7 @@ async function pages() {
     await phone.keyboard.press("Escape");
     await drawer.waitFor({ state: "hidden" });
     await phone.getByRole("button", { name: "All pages" }).tap();
-    await drawer.getByRole("link", { name: "Limits" }).tap();
+    await drawer.getByRole("link", { name: "Limits", exact: true }).tap();
     await phone.waitForURL(`${origin}/docs/operate/limits`);
     same(await drawer.isVisible(), false, "open on the next page");
     await phone.context().close();

@@ -79,11 +79,7 @@ fn the_private_servers_are_taken_while_they_run_and_come_back_into_their_place()
     let there = sockets(&state);
     migrated(&beacon_);
     sql(&there, CONTENT).unwrap();
-    sql(
-        &there,
-        "alter role anon set statement_timeout = '3s'; alter database beacon set search_path = \"$user\", public",
-    )
-    .unwrap();
+    sql(&there, "alter role anon set statement_timeout = '3s'; alter database beacon set lock_timeout = '7s'").unwrap();
     let compare = format!("select string_agg(x, '/') from ({COMPARED}) t(x)");
     let expected = sql(&there, &compare).unwrap();
     redis(&there, "SET kept before");
@@ -128,7 +124,7 @@ fn the_private_servers_are_taken_while_they_run_and_come_back_into_their_place()
         sql(&there, "select rolconfig::text from pg_roles where rolname = 'anon'").unwrap(),
         "{statement_timeout=3s}"
     );
-    assert_eq!(sql(&there, "show search_path").unwrap(), "\"$user\", public");
+    assert_eq!(sql(&there, "show lock_timeout").unwrap(), "7s");
     let names = sql(
         &there,
         "select string_agg(regexp_replace(datname, '_\\d.*', ''), ',' order by datname) from pg_database where datname like 'beacon%'",
