@@ -160,7 +160,12 @@ mod tests {
         record.write(state).unwrap();
         assert_eq!(running(state), Some(record));
         drop(lock);
-        assert_eq!(running(state), None);
+        // A program that another test starts holds a copy of the lock for a moment, until it is run.
+        let gone = (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            running(state).is_none()
+        });
+        assert!(gone);
         assert!(Lock::take(state).unwrap().is_some());
     }
 }
