@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::schema;
+use crate::auth::gateway::RolePath;
 use crate::auth::quota;
 use crate::error::Fault;
 use crate::http::CorsConfig;
@@ -143,6 +144,10 @@ impl Config {
                 faults.push(Fault::new(key, "has a name that is empty", "Remove it."));
             }
         }
+        if self.role_claim_key.parse::<RolePath>().is_err() {
+            let problem = format!("\"{}\" is no path of keys", self.role_claim_key);
+            faults.push(Fault::new("role_claim_key", problem, "Use \".role\", or \".app_metadata.role\"."));
+        }
         for schema in &self.schemas {
             if matches!(schema.as_str(), "pg_catalog" | "information_schema" | "auth" | "beacon") {
                 let problem = format!("has \"{schema}\", whose tables are not for clients");
@@ -207,12 +212,13 @@ mod tests {
         let wrong = Config {
             schemas: vec!["auth".into()],
             extra_search_path: vec![String::new()],
+            role_claim_key: "role".into(),
             pre_request: "check".into(),
             app_settings: [("a b".to_owned(), String::new())].into(),
             ..Config::default()
         };
         let keys: Vec<String> = wrong.validate().into_iter().map(|fault| fault.key).collect();
-        assert_eq!(keys, ["extra_search_path", "schemas", "pre_request", "app_settings"]);
+        assert_eq!(keys, ["extra_search_path", "role_claim_key", "schemas", "pre_request", "app_settings"]);
         assert_eq!(Config { schemas: vec![], ..Config::default() }.validate().len(), 1);
     }
 }

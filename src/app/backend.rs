@@ -110,14 +110,14 @@ impl Backend {
         let api_keys = ApiKeys::default();
         let options = gateway::Options {
             anonymous: (!config.api.anon_role.is_empty()).then(|| config.api.anon_role.as_str().into()),
+            // It was validated with the rest.
             role_claim: config.api.role_claim_key.parse().unwrap_or_default(),
         };
         let gateway = Gateway::new(keys.clone(), api_keys.clone(), options);
-        let limited = Quota::new(&config.api.limits, None).is_some();
         let redis = places
             .redis
             .as_ref()
-            .filter(|_| limited)
+            .filter(|_| config.api.limits.is_on())
             .map(|url| redis::Client::new(&redis::Config { url: url.clone() }));
         let redis = redis.transpose().map_err(Error::Redis)?;
         let inner = Inner {
@@ -188,9 +188,7 @@ impl Backend {
         let Inner { database, gateway, cache, quota, .. } = &*self.inner;
         Arc::new(Api::new(config.api.clone(), database.clone(), gateway.clone(), cache.clone(), quota.clone()))
     }
-}
 
-impl Backend {
     /// The page that describes the API to people, for `path`.
     pub(super) fn reference(&self, path: &str, config: &Config) -> Arc<dyn Handler> {
         let Inner { database, gateway, cache, .. } = &*self.inner;

@@ -296,11 +296,16 @@ impl Running {
             AccessLog::open(&config.log.access).map_err(Error::Log)?
         };
         let same = |new: &Backend| self.backend.as_ref().is_some_and(|old| old.is(new));
-        if let Some(backend) = backend.as_ref().filter(|new| !same(new)) {
-            backend.start(self.managed.postgres().filter(|_| config.database.url.is_empty()));
-            backend.settled().await;
+        let new = backend.as_ref().filter(|new| !same(new));
+        if let Some(new) = new {
+            new.start(self.managed.postgres().filter(|_| config.database.url.is_empty()));
+            new.settled().await;
         }
-        self.hall.tls.swap(tls).map_err(Error::Tls)?;
+        self.hall.tls.swap(tls).map_err(Error::Tls).inspect_err(|_| {
+            if let Some(new) = new {
+                new.stop();
+            }
+        })?;
 
         // From here on nothing can fail: the level was validated with the rest.
         telemetry::set_level(&config.log.level).map_err(Error::Log)?;

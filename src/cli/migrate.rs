@@ -4,11 +4,10 @@ use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, output};
+use super::{Failure, database, output};
 use crate::app;
 use crate::config::{Sources, load};
-use crate::db::{Database, Error, Progress};
-use crate::error::chain;
+use crate::db::Progress;
 
 /// Shows and applies migrations of the database
 ///
@@ -46,11 +45,11 @@ impl Migrate {
         match self.verb {
             Verb::Status { json } => {
                 let (own, application) =
-                    runtime.block_on(database.progress()).map_err(|error| failed(&database, &error))?;
+                    runtime.block_on(database.progress()).map_err(|error| database::failed(&database, &error))?;
                 show(&own, &application, json)
             }
             Verb::Up => {
-                let done = runtime.block_on(database.migrate()).map_err(|error| failed(&database, &error))?;
+                let done = runtime.block_on(database.migrate()).map_err(|error| database::failed(&database, &error))?;
                 let mut text = String::new();
                 for name in &done {
                     let _ = writeln!(text, "applied  {name}");
@@ -92,20 +91,4 @@ fn show(own: &[Progress], application: &[Progress], json: bool) -> Result<(), Fa
         output::print(&text)?;
     }
     if open { Err(Failure::Told(crate::error::exit::FAILURE)) } else { Ok(()) }
-}
-
-/// What to tell of an error of the database.
-pub(super) fn failed(database: &Database, error: &Error) -> Failure {
-    let mut text = chain(error).to_string();
-    if let Some(said) = error.database() {
-        let hint = said.hint().map(|hint| format!(" Hint: {hint}")).unwrap_or_default();
-        let _ = write!(text, " ({}){hint}", said.code().code());
-    }
-    match error {
-        _ if error.is_unavailable() || matches!(error, Error::Timeout(_) | Error::Busy(_)) => {
-            Failure::Unavailable(text)
-        }
-        Error::History(_) | Error::File { .. } => Failure::Refused(text),
-        _ => Failure::Other(format!("database {}: {text}", database.place())),
-    }
 }

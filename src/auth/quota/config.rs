@@ -62,6 +62,12 @@ impl Allowance {
 }
 
 impl Config {
+    /// Whether anybody is limited.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        [self.key, self.user, self.anonymous].into_iter().any(Allowance::is_limited)
+    }
+
     /// What is wrong with the values.
     #[must_use]
     pub fn validate(&self) -> Vec<Fault> {

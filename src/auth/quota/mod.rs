@@ -56,8 +56,7 @@ impl Quota {
     /// What counts requests, if there is a limit. Takes 768 KiB.
     #[must_use]
     pub fn new(config: &Config, redis: Option<Client>) -> Option<Self> {
-        let limited = [config.key, config.user, config.anonymous].into_iter().any(Allowance::is_limited);
-        limited.then(|| {
+        config.is_on().then(|| {
             Self(Arc::new(Inner {
                 config: config.clone(),
                 redis,
