@@ -15,6 +15,7 @@ mod database;
 mod database_faults;
 mod doctor;
 mod edge;
+mod failover;
 mod identity;
 mod life;
 mod managed;

@@ -15,7 +15,7 @@ pub use api::{Api, JWT_SECRET, free_port, send, token};
 pub use beacon::{Beacon, Launch, SECRET, until};
 pub use http1::{Answer, Http1};
 pub use http2::{Event, Http2, frame, literal, request_block};
-pub use postgres::{Database, OWNER, Postgres, Stop, programs, servant};
+pub use postgres::{Database, OWNER, PASSWORD, Postgres, Stop, programs, servant};
 pub use redis::Redis;
 pub use smtp::{Behaviour, Smtp};
 pub use wire::{BOUND, Wire, client_tls, tls_over};
