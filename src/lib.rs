@@ -11,11 +11,13 @@ pub mod config;
 // 5 features
 pub mod api;
 pub mod docs;
+pub mod jobs;
 pub mod site;
 // 4 identity
 pub mod auth;
 // 3 engines
 pub mod http;
+pub mod tasks;
 // 2 resources
 pub mod db;
 pub mod mail;

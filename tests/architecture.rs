@@ -15,7 +15,7 @@ const ROWS: &[(u8, &[&str])] = &[
     (8, &["cli"]),
     (7, &["app", "config"]),
     (6, &["console"]),
-    (5, &["api", "apps", "docs", "media", "site"]),
+    (5, &["api", "apps", "docs", "jobs", "media", "site"]),
     (4, &["auth"]),
     (3, &["http", "proxy", "tasks"]),
     (2, &["db", "redis", "storage", "tls", "net", "managed", "mail"]),

@@ -10,7 +10,7 @@ use figment::value::Value;
 
 use super::{Config, Mount, Redirect};
 use crate::secret::{MASK, Secret};
-use crate::{auth, docs, site, tls};
+use crate::{auth, docs, jobs, site, tasks, tls};
 
 /// Stands for a name of the user's choice, in the example and in the lists of keys.
 pub(super) const ANY: &str = "*";
@@ -195,6 +195,11 @@ pub(super) fn example() -> Config {
         hook.secret = secret();
     }
     config.mail.password = secret();
+    config.tasks.broker_url = secret();
+    config.tasks.result_url = secret();
+    config.tasks.python.env = any();
+    config.tasks.schedules.insert(ANY.into(), tasks::schedule::Entry::default());
+    config.handlers.insert(ANY.into(), jobs::Config::default());
     let mount = Mount {
         site: Some(site::Config { error_pages: any(), cache_control: any(), types: any(), ..site::Config::default() }),
         docs: Some(docs::Config::default()),

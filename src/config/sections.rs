@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Mount, Server};
 use crate::error::Fault;
-use crate::{api, auth, db, http, mail, managed, net, redis, storage, telemetry, tls};
+use crate::{api, auth, db, http, jobs, mail, managed, net, redis, storage, tasks, telemetry, tls};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
@@ -38,6 +38,10 @@ pub struct Config {
     pub auth: auth::accounts::Config,
     /// The mail server, and what is sent through it.
     pub mail: mail::Config,
+    /// Background tasks: queues, a Celery application, schedules.
+    pub tasks: tasks::Config,
+    /// Tasks without a program of their own: [handlers.NAME], where NAME is the task's.
+    pub handlers: BTreeMap<String, jobs::Config>,
     /// What answers where: [mounts.NAME] with a name of your choice. Without any mount, Beacon serves a welcome page
     /// at / and its own documentation at /docs.
     pub mounts: BTreeMap<String, Mount>,
@@ -73,6 +77,10 @@ impl Config {
         add("storage", self.storage.validate());
         add("auth", self.auth.validate());
         add("mail", self.mail.validate());
+        add("tasks", self.tasks.validate());
+        for (name, handler) in &self.handlers {
+            add(&format!("handlers.{name}"), handler.validate());
+        }
         for (name, mount) in &self.mounts {
             add(&format!("mounts.{name}"), mount.validate());
         }

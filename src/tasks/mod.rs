@@ -1,0 +1,21 @@
+//! Background tasks on Redis, in Celery's own format: whoever sends tasks to a Celery worker can send them to Beacon, and
+//! stock workers may stand beside it on the same queues.
+//!
+//! A producer (our API, SQL through the outbox, any Celery client) puts a message on a Redis list; a worker claims it in
+//! one script, under a lease that it renews, so that a crash at any moment loses nothing; it looks the task up, runs it
+//! under a time limit, stores the result and acknowledges. What a task does is a [`Runner`]'s to know: tasks in Rust,
+//! and those of a Celery application in a child process.
+
+mod config;
+mod desk;
+mod event;
+pub mod limits;
+pub mod python;
+mod runner;
+pub mod schedule;
+pub mod wire;
+
+pub use config::{Config, Mode, Transport};
+pub use desk::{Desk, Held, Pool};
+pub use event::{Event, Happening, Witness};
+pub use runner::{Cancel, Exception, Finished, Job, Outcome, Recorded, Runner, Spec, Start, Stored};
