@@ -61,9 +61,11 @@ use Reading::{
 };
 
 /// Names that servers usually have in their `.env`.
-pub(super) const GENERAL: [Alias; 12] = [
+pub(super) const GENERAL: [Alias; 14] = [
     alias("DATABASE_URL", "database.url", Plain),
     alias("REDIS_URL", "redis.url", Plain),
+    alias("CELERY_BROKER_URL", "tasks.broker_url", Plain),
+    alias("CELERY_RESULT_BACKEND", "tasks.result_url", Plain),
     alias("BUCKET_NAME", "storage.bucket", Plain),
     alias("AWS_ACCESS_ID", "storage.access_key_id", Plain),
     alias("AWS_ACCESS_KEY_ID", "storage.access_key_id", Plain),

@@ -181,6 +181,8 @@ mod tests {
         let mut config = Config::default();
         config.tls.certificates.insert(NAME.into(), crate::tls::CertificateFiles::default());
         config.auth.providers.insert(NAME.into(), crate::auth::oauth::Provider::default());
+        config.tasks.schedules.insert(NAME.into(), crate::tasks::schedule::Entry::default());
+        config.handlers.insert(NAME.into(), crate::jobs::Config::default());
         let mut mount = example().mounts.remove(ANY).unwrap();
         mount.headers.clear();
         mount.site = mount.site.map(|_| crate::site::Config::default());
@@ -275,7 +277,8 @@ mod tests {
         // Maps of plain texts are there as {}.
         let texts = |key: &str| {
             let map = key.strip_suffix(".*").map(|map| map.split('.').map(str::to_owned).collect::<Vec<_>>());
-            map.is_some() && !matches!(key, "mounts.*" | "tls.certificates.*" | "auth.providers.*")
+            let named = ["mounts.*", "tls.certificates.*", "auth.providers.*", "tasks.schedules.*", "handlers.*"];
+            map.is_some() && !named.contains(&key)
         };
         let mut known: Vec<String> = Known::of_config().keys().into_iter().filter(|key| !texts(key)).collect();
         known.sort();

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{python, schedule};
 use crate::clock::duration;
 use crate::error::Fault;
 use crate::secret::Secret;
@@ -48,9 +47,9 @@ pub struct Config {
     /// What is special about the broker, by the names of Celery's broker_transport_options.
     pub transport: Transport,
     /// A Celery application whose tasks run in child processes.
-    pub python: python::Config,
+    pub python: crate::tasks::python::Config,
     /// Tasks that are sent at set times: [tasks.schedules.NAME].
-    pub schedules: BTreeMap<String, schedule::Entry>,
+    pub schedules: BTreeMap<String, crate::tasks::schedule::Entry>,
 }
 
 /// Whether tasks run in `beacon serve`.
@@ -118,7 +117,7 @@ impl Default for Config {
             max_message_bytes: 64 * 1024 * 1024,
             events: false,
             transport: Transport::default(),
-            python: python::Config::default(),
+            python: crate::tasks::python::Config::default(),
             schedules: BTreeMap::new(),
         }
     }
