@@ -19,6 +19,7 @@ mod routes;
 mod run;
 mod state;
 mod status;
+pub mod worker;
 
 pub use build::check;
 pub use control::{ask, place};

@@ -28,6 +28,7 @@ mod table;
 mod user;
 mod version;
 mod wall;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -91,6 +92,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Worker(Box<worker::Worker>),
     Check(check::Check),
     Reload(reload::Reload),
     Handover(handover::Handover),
@@ -126,7 +128,7 @@ pub fn main() -> ExitCode {
     // touch: a quiet server took 12 MiB of memory for 2, and 7 ms of its start for each. A kernel that does not know the
     // wish keeps its way.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let outcome = match Cli::try_parse() {
+    let outcome = match Cli::try_parse_from(worker::arrange(std::env::args_os().collect())) {
         Ok(cli) => run(cli),
         Err(error) => Err(Failure::Arguments(error)),
     };
@@ -140,6 +142,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let sources = cli.global.sources();
     match cli.command {
         Command::Serve(command) => command.run(sources),
+        Command::Worker(command) => command.run(&sources),
         Command::Check(command) => command.run(&sources),
         Command::Reload(command) => command.run(&sources),
         Command::Handover(command) => command.run(),

@@ -13,7 +13,8 @@ use crate::secret::Secret;
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Whether `beacon serve` runs tasks and schedules; "auto": yes, if there is a Redis.
+    /// Whether `beacon serve` runs tasks; "auto": yes, unless they need programs (a Celery application, commands) and
+    /// systemd runs beacon-worker.service for those. Schedules and the outbox are `serve`'s in any case but "off".
     pub mode: Mode,
     /// The Redis that carries messages, as redis.url; "" is redis.url. CELERY_BROKER_URL sets it too.
     pub broker_url: Secret,
@@ -22,7 +23,8 @@ pub struct Config {
     /// The worker's node name; %h is the host's name, %n the name before the @, %d the domain. Must be its own on every
     /// worker of one Redis.
     pub name: String,
-    /// Queues that are worked on, all alike: which goes first is the messages' priority, then the turn.
+    /// Queues that are worked on, all alike: which goes first is the messages' priority, then the turn. None is "beacon",
+    /// and with a Celery application its own queues besides: stock workers on "celery" are not disturbed.
     pub queues: Vec<String>,
     /// Tasks at once; 0 is twice the number of processors, and for a Celery application their number.
     pub concurrency: usize,
@@ -56,7 +58,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// If there is a Redis.
+    /// Unless another unit does.
     #[default]
     Auto,
     /// Yes.
@@ -107,7 +109,7 @@ impl Default for Config {
             broker_url: Secret::default(),
             result_url: Secret::default(),
             name: "beacon@%h".into(),
-            queues: vec!["celery".into()],
+            queues: Vec::new(),
             concurrency: 0,
             result_expires: Duration::from_hours(24),
             time_limit: Duration::ZERO,
@@ -132,12 +134,8 @@ impl Config {
             let wrong = crate::redis::Config { url: url.clone() }.validate();
             faults.extend(wrong.into_iter().map(|fault| Fault::new(key, fault.problem, fault.fix)));
         }
-        if self.queues.is_empty() || self.queues.iter().any(String::is_empty) {
-            faults.push(Fault::new(
-                "queues",
-                "names no queue, or an empty one",
-                "Name one at least, as in [\"celery\"].",
-            ));
+        if self.queues.iter().any(String::is_empty) {
+            faults.push(Fault::new("queues", "has an empty name", "Name queues, as in [\"celery\"], or leave it out."));
         }
         if self.name.is_empty() {
             faults.push(Fault::new("name", "is empty", "Use a name such as \"beacon@%h\"."));

@@ -19,3 +19,6 @@ pub use config::{Config, Mode, Transport};
 pub use desk::{Desk, Held, Pool};
 pub use event::{Event, Happening, Witness};
 pub use runner::{Cancel, Exception, Finished, Job, Outcome, Recorded, Runner, Spec, Start, Stored};
+
+/// The queue of tasks that are Beacon's own or of the configuration; those of a Celery application have their own.
+pub const QUEUE: &str = "beacon";

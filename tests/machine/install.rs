@@ -8,6 +8,8 @@ use crate::rig::{Machine, Package, TRIXIE, say};
 const EXPOSURE: f64 = 1.5;
 /// The same for the private servers, whose programs may be executed.
 const EXPOSURE_MANAGED: f64 = 2.0;
+/// And for tasks, which run an interpreter and talk to whom they like.
+const EXPOSURE_WORKER: f64 = 3.0;
 /// What a Beacon that has just been started may need until it serves.
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -184,8 +186,15 @@ fn owners_and_modes(machine: &Machine) {
 fn hardened(machine: &Machine) {
     exposed(machine, "beacon@a.service", EXPOSURE);
     exposed(machine, "beacon-managed.service", EXPOSURE_MANAGED);
-    let units =
-        ["beacon@a.service", "beacon@b.service", "beacon-managed.service", "beacon-http.socket", "beacon-https.socket"];
+    exposed(machine, "beacon-worker.service", EXPOSURE_WORKER);
+    let units = [
+        "beacon@a.service",
+        "beacon@b.service",
+        "beacon-managed.service",
+        "beacon-worker.service",
+        "beacon-http.socket",
+        "beacon-https.socket",
+    ];
     let mut words = vec!["systemd-analyze", "verify", "--man=no"];
     words.extend(units);
     words.push("beacon-operations.socket");

@@ -25,7 +25,7 @@ pub struct Entry {
     pub args: String,
     /// The named arguments, as a JSON object.
     pub kwargs: String,
-    /// The queue; "" is the first of tasks.queues.
+    /// The queue; "" is "beacon".
     pub queue: String,
     /// 0 to 9; 0 goes first.
     pub priority: u8,
