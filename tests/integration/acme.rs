@@ -3,7 +3,7 @@
 //! Everything is on loopback and on ports that were free a moment ago. Pebble refuses one nonce in twenty by itself.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -16,6 +16,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::support::free_port;
 
 const BOUND: Duration = Duration::from_mins(1);
 
@@ -35,7 +37,7 @@ impl Authority {
         let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
         fs::write(folder.path().join("ca.pem"), certificate.pem()).unwrap();
         fs::write(folder.path().join("ca.key"), key.serialize_pem()).unwrap();
-        let [port, management, dns, dns_management] = free_ports();
+        let [port, management, dns, dns_management] = std::array::from_fn(|_| free_port());
         let config = serde_json::json!({"pebble": {
             "listenAddress": format!("127.0.0.1:{port}"),
             "managementListenAddress": format!("127.0.0.1:{management}"),
@@ -129,12 +131,6 @@ impl Drop for Authority {
     }
 }
 
-fn free_ports<const N: usize>() -> [u16; N] {
-    // All are bound at once, so that they differ.
-    let bound: [StdListener; N] = std::array::from_fn(|_| StdListener::bind("127.0.0.1:0").unwrap());
-    bound.map(|listener| listener.local_addr().unwrap().port())
-}
-
 /// The two listeners that an authority validates on.
 struct Edge {
     http: TcpListener,
@@ -218,7 +214,7 @@ async fn http01_issues_and_the_certificate_serves_after_a_restart_without_the_au
     let state = tempfile::tempdir().unwrap();
     let edge = Edge::bind().await;
     let (http, _) = edge.ports();
-    let [nobody] = free_ports();
+    let nobody = free_port();
     let mut authority = Authority::start(http, nobody, 86_400);
     let config = authority.config(&["one.example", "Two.Example"], &[Challenge::Http01]);
     let tls = start(&config, state.path());
@@ -257,7 +253,7 @@ async fn tls_alpn01_issues_and_renews_a_short_lived_certificate() {
     let state = tempfile::tempdir().unwrap();
     let edge = Edge::bind().await;
     let (_, port) = edge.ports();
-    let [nobody] = free_ports();
+    let nobody = free_port();
     let authority = Authority::start(nobody, port, 9);
     let tls = start(&authority.config(&["one.example"], &[Challenge::TlsAlpn01]), state.path());
     let _running = edge.serve(&tls);
@@ -272,7 +268,7 @@ async fn the_next_kind_of_challenge_is_tried_and_other_names_are_ordered_anew() 
     let state = tempfile::tempdir().unwrap();
     let edge = Edge::bind().await;
     let (http, _) = edge.ports();
-    let [nobody] = free_ports();
+    let nobody = free_port();
     let authority = Authority::start(http, nobody, 86_400);
     let both = [Challenge::TlsAlpn01, Challenge::Http01];
     let tls = start(&authority.config(&["one.example"], &both), state.path());
@@ -288,7 +284,7 @@ async fn the_next_kind_of_challenge_is_tried_and_other_names_are_ordered_anew() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_authority_that_cannot_validate_is_told_of_and_not_asked_again_at_once() {
     let state = tempfile::tempdir().unwrap();
-    let [http, port] = free_ports();
+    let [http, port] = std::array::from_fn(|_| free_port());
     let authority = Authority::start(http, port, 86_400);
     let config = authority.config(&["one.example"], &[Challenge::Http01]);
     let tls = start(&config, state.path());
@@ -311,7 +307,7 @@ async fn an_authority_that_cannot_validate_is_told_of_and_not_asked_again_at_onc
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_authority_that_is_down_delays_nothing() {
     let state = tempfile::tempdir().unwrap();
-    let [nobody] = free_ports();
+    let nobody = free_port();
     let ca = state.path().join("ca.pem");
     let key = KeyPair::generate().unwrap();
     let names = vec!["127.0.0.1".into()];

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -15,7 +14,7 @@ use std::time::Duration;
 use beacon::db::{Config, Database, Error, Parameter, Transaction};
 use beacon::secret::Secret;
 
-use crate::support::{OWNER, PASSWORD, Postgres, Stop, programs, servant};
+use crate::support::{OWNER, PASSWORD, Postgres, Stop, free_port, programs, servant};
 
 /// A copy of a server that follows it, and takes over when it is told to.
 struct Standby {
@@ -31,7 +30,7 @@ impl Standby {
         if let Some((user, group)) = servant() {
             chown(&folder, Some(user), Some(group)).unwrap();
         }
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let standby = Self { folder, port };
         standby.run("pg_ctl", &["-D", primary.socket().join("data").to_str().unwrap(), "reload"]);
         let (socket, from, data) = (primary.socket().to_str().unwrap(), primary.port().to_string(), standby.data());

@@ -1,14 +1,14 @@
 //! A Beacon that serves a database's API: a fresh database, a schema, and requests as somebody.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
-use super::{Answer, Beacon, Database, Http1, Launch, Postgres, Wire, until};
+use super::{Answer, Beacon, Database, Http1, Launch, Postgres, Wire, free_port, until};
 
 /// The secret that Beacon shares with an application that signs tokens itself.
 pub const JWT_SECRET: &str = "a secret of sufficient length that an application shares";
@@ -123,9 +123,4 @@ pub fn token(claims: &Value) -> String {
         all[name] = value.clone();
     }
     jsonwebtoken::encode(&Header::default(), &all, &EncodingKey::from_secret(JWT_SECRET.as_bytes())).unwrap()
-}
-
-/// A port that nobody has; another process may take it before we do, which then fails the test.
-pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

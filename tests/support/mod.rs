@@ -6,15 +6,17 @@ mod api;
 mod beacon;
 mod http1;
 mod http2;
+mod ports;
 mod postgres;
 mod redis;
 mod smtp;
 mod wire;
 
-pub use api::{Api, JWT_SECRET, free_port, send, token};
+pub use api::{Api, JWT_SECRET, send, token};
 pub use beacon::{Beacon, Launch, SECRET, until};
 pub use http1::{Answer, Http1};
 pub use http2::{Event, Http2, frame, literal, request_block};
+pub use ports::free_port;
 pub use postgres::{Database, OWNER, PASSWORD, Postgres, Stop, programs, servant};
 pub use redis::Redis;
 pub use smtp::{Behaviour, Smtp};

@@ -9,12 +9,13 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::ports::free_port;
 
 /// The login that Beacon is given: CREATEROLE, no superuser, owner of the test's database.
 pub const OWNER: &str = "application";
@@ -91,13 +92,8 @@ impl Postgres {
         }
         fs::write(folder.join("data/postgresql.auto.conf"), lines).unwrap();
         let guardian = guard(&folder);
-        let mut server = Self { folder, port: 0, databases: AtomicU32::new(0), guardian };
-        // Another process may take the port between our look and the server's.
-        let started = (0..10).any(|_| {
-            server.port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-            server.try_start()
-        });
-        assert!(started, "PostgreSQL does not start:\n{}", server.log());
+        let server = Self { folder, port: free_port(), databases: AtomicU32::new(0), guardian };
+        assert!(server.try_start(), "PostgreSQL does not start:\n{}", server.log());
         server.superuser(
             SUPERUSER,
             &format!("CREATE ROLE {OWNER} LOGIN CREATEROLE NOSUPERUSER PASSWORD '{}'", PASSWORD.replace('\'', "''")),

@@ -4,11 +4,10 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::beacon::until;
+use super::{free_port, until};
 
 /// Its password, which the URLs have.
 const PASSWORD: &str = "p@ss/word";
@@ -29,14 +28,8 @@ impl Redis {
         let certificate = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
         fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
         fs::write(folder.path().join("certificate.pem"), certificate.pem()).unwrap();
-        let mut server = Self { folder, port: 0, tls_port: 0, running: None };
-        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        // Another process may take a port between our look and the server's.
-        let started = (0..10).any(|_| {
-            (server.port, server.tls_port) = (free(), free());
-            server.try_start()
-        });
-        assert!(started, "Redis does not start; is the package redis-server there?\n{}", server.log());
+        let mut server = Self { folder, port: free_port(), tls_port: free_port(), running: None };
+        assert!(server.try_start(), "Redis does not start; is the package redis-server there?\n{}", server.log());
         server
     }
 

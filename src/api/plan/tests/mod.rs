@@ -2,6 +2,8 @@
 
 mod calls;
 mod embeds;
+#[path = "../../../../tests/support/ports.rs"]
+mod ports;
 #[expect(dead_code, reason = "the integration tests need more of it")]
 #[path = "../../../../tests/support/postgres.rs"]
 mod postgres;
