@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
-use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult};
+use deadpool::managed::{self, Metrics, PoolError, QueueMode, RecycleError, RecycleResult};
 use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Statement, Transaction};
 
@@ -104,6 +104,8 @@ impl Pool {
         let inner = managed::Pool::builder(Manager(shared.clone()))
             .max_size(size)
             .wait_timeout(Some(config.acquire_timeout))
+            // The connection that was used last is the one whose memory is warm, here and in the server.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build();
         // Building fails only without a runtime, which was named.

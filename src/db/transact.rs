@@ -4,10 +4,13 @@
 //! If a part fails, PostgreSQL refuses the parts after it and COMMIT rolls back, so that a failed change of the role can
 //! never be followed by a statement that runs as somebody else.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::fmt::Write as _;
+use std::pin::pin;
+use std::sync::OnceLock;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::future::{Either, FutureExt as _, join, join4, select};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 use tokio_postgres::{Row, Statement};
@@ -215,16 +218,7 @@ impl Session {
         };
         self.open = true;
         let client = &**self;
-        // The first poll of each sends it, so that they are on their way in this order before any is answered.
-        let (begun, set, before, rows, ended) = futures_util::future::join5(
-            client.batch_execute(begin_sql(transaction)),
-            setup.query(client, &settings),
-            maybe(client, transaction.before),
-            main.query(client, &parameters),
-            maybe(client, end),
-        )
-        .await;
-        let outcome = begun.and(set.map(drop)).and(before).and(rows);
+        let (outcome, ended) = send(client, transaction, (&setup, &settings), (&main, &parameters), end).await;
         let rows = match (outcome, ended) {
             (Ok(rows), Ok(())) => rows,
             (Err(error), ended) => {
@@ -266,8 +260,7 @@ impl Session {
         }
         self.open = true;
         let client = &**self;
-        let (begun, set) =
-            futures_util::future::join(client.batch_execute("begin read only"), setup.query(client, settings)).await;
+        let (begun, set) = join(client.batch_execute("begin read only"), setup.query(client, settings)).await;
         let prepared = match begun.and(set.map(drop)) {
             Ok(()) => self.prepared(transaction.sql).await,
             Err(error) => Err(error.into()),
@@ -276,6 +269,33 @@ impl Session {
         self.open = false;
         prepared
     }
+}
+
+/// Sends the transaction. Gives the statement's rows, if all up to it went well, and what came of its end.
+async fn send(
+    client: &tokio_postgres::Client,
+    transaction: &Transaction<'_>,
+    (setup, settings): (&Ready<'_>, &[Sql<'_>]),
+    (main, parameters): (&Ready<'_>, &[Sql<'_>]),
+    end: Option<&str>,
+) -> (Result<Vec<Row>, tokio_postgres::Error>, Result<(), tokio_postgres::Error>) {
+    // The first poll of each sends it, so that they are on their way in this order before any is answered.
+    let answers = pin!(join4(
+        client.batch_execute(begin_sql(transaction)),
+        setup.query(client, settings),
+        maybe(client, transaction.before),
+        main.query(client, parameters),
+    ));
+    let ((begun, set, before, rows), ended) = match select(answers, pin!(maybe(client, end))).await {
+        Either::Left((answers, ended)) if promises_nothing(transaction) && all_answered(&answers) => {
+            // Sent, if it was not yet, and not waited for: whoever is next on this connection is served after it.
+            let ended = ended.now_or_never().unwrap_or(Ok(()));
+            (answers, ended)
+        }
+        Either::Left((answers, ended)) => (answers, ended.await),
+        Either::Right((ended, answers)) => (answers.await, ended),
+    };
+    (begun.and(set.map(drop)).and(before).and(rows), ended)
 }
 
 /// A statement that is prepared, or one that is not.
@@ -300,6 +320,13 @@ impl Ready<'_> {
     }
 }
 
+/// Answers to BEGIN, the settings, the statement before, and the statement.
+type Answers<E> = (Result<(), E>, Result<Vec<Row>, E>, Result<(), E>, Result<Vec<Row>, E>);
+
+fn all_answered<E>((begun, set, before, rows): &Answers<E>) -> bool {
+    begun.is_ok() && set.is_ok() && before.is_ok() && rows.is_ok()
+}
+
 async fn maybe(client: &tokio_postgres::Client, sql: Option<&str>) -> Result<(), tokio_postgres::Error> {
     match sql {
         Some(sql) => client.batch_execute(sql).await,
@@ -318,13 +345,24 @@ fn begin_sql(transaction: &Transaction<'_>) -> &'static str {
     }
 }
 
-/// `select set_config($1, $2, true), …`
-fn setup_sql(count: usize) -> String {
-    let mut sql = String::with_capacity(16 + count * 28);
-    sql.push_str("select ");
-    for index in 0..count {
-        let separator = if index == 0 { "" } else { ", " };
-        let _ = write!(sql, "{separator}set_config(${}, ${}, true)", 2 * index + 1, 2 * index + 2);
-    }
-    sql
+/// Whether nobody is told anything by the end of the transaction that its rows have not told. A serializable reader may
+/// still be refused.
+fn promises_nothing(transaction: &Transaction<'_>) -> bool {
+    transaction.read_only && transaction.isolation != Some(Isolation::Serializable)
+}
+
+/// `select num_nulls(set_config($1, $2, true), …)`: a number in place of all the values, which nobody wants back.
+fn setup_sql(count: usize) -> Cow<'static, str> {
+    static TEXTS: [OnceLock<String>; 16] = [const { OnceLock::new() }; 16];
+    let make = || {
+        let calls: Vec<String> =
+            (0..count).map(|index| format!("set_config(${}, ${}, true)", 2 * index + 1, 2 * index + 2)).collect();
+        // A function takes 100 arguments at most, and at least one.
+        if (1..=100).contains(&count) {
+            format!("select num_nulls({})", calls.join(", "))
+        } else {
+            format!("select {}", calls.join(", "))
+        }
+    };
+    TEXTS.get(count).map_or_else(|| make().into(), |text| text.get_or_init(make).as_str().into())
 }
