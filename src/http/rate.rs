@@ -80,6 +80,16 @@ impl Buckets {
         slots[index].arrival = arrival.saturating_add(pace.interval);
         Ok(())
     }
+
+    /// Takes back what was counted once for `key`.
+    pub fn give(&self, key: u64, pace: Pace) {
+        let key = key | 1;
+        let set = &self.0[(key >> 32) as usize % SETS];
+        let mut slots = set.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.key == key) {
+            slot.arrival = slot.arrival.saturating_sub(pace.interval);
+        }
+    }
 }
 
 impl Limiter {

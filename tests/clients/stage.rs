@@ -52,6 +52,7 @@ impl Stage {
             signup = 0
             anonymous = 0
             sign_in = 0
+            wrong_passwords = 0
             refresh = 0
             verify = 0
             mail = 0

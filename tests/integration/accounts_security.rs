@@ -126,7 +126,7 @@ fn guessing_is_held_off_whatever_a_client_says_of_its_address() {
 
 #[test]
 fn neither_words_nor_time_tell_who_has_an_account() {
-    let limits = "[auth.limits]\nsignup = 0\nsign_in = 0\nverify = 0\nmail = 0\nmails_sent = 0";
+    let limits = "[auth.limits]\nsignup = 0\nsign_in = 0\nverify = 0\nmail = 0\nmails_sent = 0\nwrong_passwords = 0";
     let town = Town::new("", limits);
     town.member("ann@example.org");
     let mut client: Http1 = town.api.connect();

@@ -130,6 +130,8 @@ pub struct Limits {
     pub user: u32,
     /// Mails sent, by all clients together.
     pub mails_sent: u32,
+    /// Wrong passwords for one account, from all addresses together.
+    pub wrong_passwords: u32,
 }
 
 /// Second factors.
@@ -210,6 +212,7 @@ impl Default for Limits {
             factor: 360,
             user: 360,
             mails_sent: 600,
+            wrong_passwords: 60,
         }
     }
 }
@@ -222,7 +225,7 @@ impl Default for Mfa {
 
 impl Limits {
     /// The limits in the order of [`super::limits::Class`].
-    pub(super) fn table(&self) -> [Hourly; 9] {
+    pub(super) fn table(&self) -> [Hourly; 10] {
         [
             self.signup,
             self.anonymous,
@@ -233,6 +236,7 @@ impl Limits {
             self.factor,
             self.user,
             self.mails_sent,
+            self.wrong_passwords,
         ]
         .map(Hourly::new)
     }

@@ -1,4 +1,5 @@
-//! How much one client address may ask for in an hour, in memory of a fixed size.
+//! How much one client address may ask for in an hour, and how often an account's password may be wrong, in memory of a
+//! fixed size.
 //!
 //! The limits are this process's own: with several hosts a client has as many times as much. What must not be guessed
 //! (codes in mails) is counted in the database besides.
@@ -32,6 +33,8 @@ pub enum Class {
     User,
     /// A mail sent, whoever asked.
     MailSent,
+    /// A wrong password for one account, whoever tried.
+    WrongPassword,
 }
 
 /// So many an hour.
@@ -50,7 +53,7 @@ impl Hourly {
 
 /// The limits of all classes.
 pub struct Limits {
-    paces: [Hourly; 9],
+    paces: [Hourly; 10],
     buckets: Buckets,
     hasher: RandomState,
 }
@@ -58,7 +61,7 @@ pub struct Limits {
 impl Limits {
     /// Limits in the order of [`Class`]. Takes 512 KiB.
     #[must_use]
-    pub fn new(paces: [Hourly; 9]) -> Self {
+    pub fn new(paces: [Hourly; 10]) -> Self {
         Self { paces, buckets: Buckets::default(), hasher: RandomState::new() }
     }
 
@@ -79,8 +82,31 @@ impl Limits {
     }
 
     fn count(&self, class: Class, subject: u64) -> Result<(), Duration> {
+        self.count_key(class, self.hasher.hash_one((class, subject)))
+    }
+
+    fn count_key(&self, class: Class, key: u64) -> Result<(), Duration> {
         let Hourly(Some(pace)) = self.paces[class as usize] else { return Ok(()) };
-        self.buckets.take(self.hasher.hash_one((class, subject)), pace, clock::millis() * 1_000)
+        self.buckets.take(key, pace, clock::millis() * 1_000)
+    }
+
+    /// Counts a password for an account, named by its address or number, as wrong before it is looked at: of many guesses
+    /// at the same time none is free. Whether there is such an account makes no difference; "" is nobody's.
+    ///
+    /// # Errors
+    /// How long to wait, when too many were wrong.
+    pub fn guess(&self, account: &str) -> Result<(), Duration> {
+        if account.is_empty() {
+            return Ok(());
+        }
+        self.count_key(Class::WrongPassword, self.hasher.hash_one((Class::WrongPassword, account)))
+    }
+
+    /// The password was right, or could not be looked at.
+    pub fn guessed(&self, account: &str) {
+        if let Hourly(Some(pace)) = self.paces[Class::WrongPassword as usize] {
+            self.buckets.give(self.hasher.hash_one((Class::WrongPassword, account)), pace);
+        }
     }
 
     /// Counts one mail to an address that nobody has an account with, so that the answer is the same as for others:
@@ -118,6 +144,21 @@ mod tests {
         for _ in 0..1_000 {
             limits.take(Class::Verify, client(1)).unwrap();
         }
+    }
+
+    #[test]
+    fn wrong_passwords_count_by_account_and_right_ones_do_not() {
+        let limits = Limits::new(config::Limits { wrong_passwords: 12, ..config::Limits::default() }.table());
+        for _ in 0..100 {
+            limits.guess("ann@example.org").unwrap();
+            limits.guessed("ann@example.org");
+        }
+        for _ in 0..10 {
+            limits.guess("ann@example.org").unwrap();
+        }
+        let wait = limits.guess("ann@example.org").unwrap_err();
+        assert!(wait > Duration::from_secs(290) && wait <= Duration::from_mins(5), "{wait:?}");
+        limits.guess("bob@example.org").unwrap();
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Inner {
     async fn by_password(&self, ask: &Ask) -> Answer {
         self.limits.take(Class::SignIn, ask.client).map_err(Failure::too_many)?;
         let params: Password = ask.json()?;
-        let (provider, user) = match (params.email.as_str(), params.phone.as_str()) {
+        let (provider, account, user) = match (params.email.as_str(), params.phone.as_str()) {
             ("", "") => return Err(Failure::invalid("missing email or phone")),
             (email, "") => {
                 if !self.config.email_enabled {
@@ -57,18 +57,21 @@ impl Inner {
                 // An address of another form is nobody's.
                 let email = rules::email(email).unwrap_or_default();
                 let connection = self.pool.get().await?;
-                ("email", if email.is_empty() { None } else { users::by_email(&*connection, &email).await? })
+                let user = if email.is_empty() { None } else { users::by_email(&*connection, &email).await? };
+                ("email", email, user)
             }
             ("", phone) => {
                 let phone = rules::phone(phone).unwrap_or_default();
                 let connection = self.pool.get().await?;
-                ("phone", if phone.is_empty() { None } else { users::by_phone(&*connection, &phone).await? })
+                let user = if phone.is_empty() { None } else { users::by_phone(&*connection, &phone).await? };
+                ("phone", phone, user)
             }
             _ => {
                 let message = "Only an email address or phone number should be provided on login.";
                 return Err(Failure::invalid(message));
             }
         };
+        self.limits.guess(&account).map_err(Failure::too_many)?;
         let stored = user.as_ref().and_then(|user| user.encrypted_password.clone()).unwrap_or_default();
         let verdict = match self.hasher.verify(&params.password, &stored).await {
             Ok(verdict) => verdict,
@@ -77,9 +80,13 @@ impl Inner {
                 tracing::warn!(user = ?id, %error, "a stored password hash cannot be used");
                 Verdict::Wrong
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                self.limits.guessed(&account);
+                return Err(error.into());
+            }
         };
         let (Some(user), Verdict::Right | Verdict::RightButOld) = (user, verdict) else { return Err(wrong()) };
+        self.limits.guessed(&account);
         let upgraded = if verdict == Verdict::RightButOld {
             // The old hash stays good if this one cannot be made now.
             self.hasher.hash(&params.password).await.ok()

@@ -165,7 +165,7 @@ async fn nobody_is_sent_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_from_one_address_is_held_off() {
-    let limits = Limits { sign_in: 12, signup: 12, verify: 12, mail: 12, ..Limits::default() };
+    let limits = Limits { sign_in: 12, signup: 12, verify: 12, mail: 12, wrong_passwords: 0, ..Limits::default() };
     let server = Server::new(Config { limits, ..config() }).await;
     let from = async |last: u8, path: &str, body: Value| {
         server.send_from([198, 51, 100, last].into(), "POST", path, "", &[], body).await
@@ -182,6 +182,35 @@ async fn a_flood_from_one_address_is_held_off() {
         assert!(answer.headers.contains_key("retry-after"), "{path}");
         assert_ne!(from(100 + number as u8, path, body.clone()).await.status, 429, "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_for_one_account_are_held_off_from_wherever_they_come() {
+    let limits = Limits { wrong_passwords: 12, ..Limits::default() };
+    let server = Server::new(Config { limits, ..config() }).await;
+    for email in ["ann@example.org", "bob@example.org"] {
+        server.member(email, PASSWORD).await;
+    }
+    let attempt = async |last: u8, email: &str, password: &str| {
+        let body = json!({"email": email, "password": password});
+        server.send_from([198, 51, 100, last].into(), "POST", "/token?grant_type=password", "", &[], body).await
+    };
+    // Right passwords count nothing.
+    for last in 0..12 {
+        attempt(last, "ann@example.org", PASSWORD).await.good();
+    }
+    for email in ["ann@example.org", "nobody@example.org"] {
+        for last in 0..10 {
+            let answer = attempt(last, email, "wrong horse").await;
+            assert_eq!(answer.refusal(), (400, "invalid_credentials".into()), "{email} {last}");
+        }
+        // However it is written, and whether there is such an account.
+        let answer = attempt(100, &email.to_uppercase(), "wrong horse").await;
+        assert_eq!(answer.refusal(), (429, "over_request_rate_limit".into()), "{email}");
+        assert!(answer.headers.contains_key("retry-after"), "{email}");
+    }
+    assert_eq!(attempt(101, "ann@example.org", PASSWORD).await.status, 429, "a guess that is right is not told either");
+    attempt(0, "bob@example.org", PASSWORD).await.good();
 }
 
 #[tokio::test(flavor = "multi_thread")]
