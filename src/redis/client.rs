@@ -10,6 +10,7 @@ use fred::types::config::{
     TlsConfig, TlsConnector, TlsHostMapping, UnresponsiveConfig,
 };
 use fred::types::{ClusterHash, CustomCommand, Value};
+use futures_util::future::join_all;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::address::{Address, Place};
@@ -24,6 +25,10 @@ const SILENCE: Duration = Duration::from_secs(5);
 const PAUSES: (u32, u32) = (100, 5_000);
 /// Calls that wait to be written; beyond it Redis counts as away.
 const WAITING: usize = 10_000;
+/// Between two attempts to connect, up to so much more, so that not all that lost Redis come back at once; milliseconds.
+const JITTER: u32 = 250;
+/// Messages of subscriptions that wait for their reader.
+const UNREAD: usize = 4_096;
 /// How long a last answer is waited for.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -34,8 +39,13 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     client: fred::clients::Client,
     place: String,
+    same: Same,
     closed: AtomicBool,
 }
+
+/// Which data a client sees, as far as its URL says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Same(Place, u8, Option<String>);
 
 impl Client {
     /// The Redis at the configuration's URL, without going there: [`Client::keep`] does.
@@ -64,7 +74,11 @@ impl Client {
             tls: protection,
             ..Settings::default()
         };
-        let performance = PerformanceConfig { default_command_timeout: OPENING, ..PerformanceConfig::default() };
+        let performance = PerformanceConfig {
+            default_command_timeout: OPENING,
+            broadcast_channel_capacity: UNREAD,
+            ..PerformanceConfig::default()
+        };
         let connection = ConnectionConfig {
             connection_timeout: OPENING,
             internal_command_timeout: OPENING,
@@ -76,9 +90,38 @@ impl Client {
             tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
             ..ConnectionConfig::default()
         };
-        let policy = ReconnectPolicy::new_exponential(0, PAUSES.0, PAUSES.1, 2);
+        let mut policy = ReconnectPolicy::new_exponential(0, PAUSES.0, PAUSES.1, 2);
+        policy.set_jitter(JITTER);
         let client = fred::clients::Client::new(settings, Some(performance), Some(connection), Some(policy));
-        Ok(Self(Arc::new(Inner { client, place: address.shown(), closed: AtomicBool::new(false) })))
+        let same = Same(address.place.clone(), address.database, address.user.clone());
+        Ok(Self(Arc::new(Inner { client, place: address.shown(), same, closed: AtomicBool::new(false) })))
+    }
+
+    /// One more connection to the same Redis, for calls that block it: it has its own [`Client::keep`].
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self(Arc::new(Inner {
+            client: self.0.client.clone_new(),
+            place: self.0.place.clone(),
+            same: self.0.same.clone(),
+            closed: AtomicBool::new(false),
+        }))
+    }
+
+    /// Whether both see the same data.
+    #[must_use]
+    pub fn sees_what(&self, other: &Self) -> bool {
+        self.0.same == other.0.same
+    }
+
+    /// The number of its database.
+    #[must_use]
+    pub fn database(&self) -> u8 {
+        self.0.same.1
+    }
+
+    pub(super) fn library(&self) -> &fred::clients::Client {
+        &self.0.client
     }
 
     /// Connects, and connects again whenever the connection is lost, until [`Client::close`]. To be started once;
@@ -141,12 +184,29 @@ impl Client {
         arguments: &[i64],
         within: Duration,
     ) -> Result<Vec<i64>, Error> {
+        let keys = keys.iter().map(|key| Value::from(*key)).collect();
+        let arguments = arguments.iter().map(|argument| Value::from(*argument)).collect();
+        let answer = self.eval(script, keys, arguments, within).await?;
+        answer.convert().map_err(|error| Error::Refused(error.details().to_owned()))
+    }
+
+    /// Runs a script with keys and arguments of any bytes, and gives what it answers with.
+    ///
+    /// # Errors
+    /// As [`Client::run`].
+    pub async fn eval(
+        &self,
+        script: &Script,
+        keys: Vec<Value>,
+        arguments: Vec<Value>,
+        within: Duration,
+    ) -> Result<Value, Error> {
         let parameters = |script: &str| {
             let mut all = Vec::with_capacity(2 + keys.len() + arguments.len());
             all.push(Value::from(script));
             all.push(Value::from(keys.len() as i64));
-            all.extend(keys.iter().map(|key| Value::from(*key)));
-            all.extend(arguments.iter().map(|argument| Value::from(*argument)));
+            all.extend(keys.iter().cloned());
+            all.extend(arguments.iter().cloned());
             all
         };
         // Not the library's own calls for scripts: those wait for one another's answers instead of being sent at once.
@@ -156,6 +216,24 @@ impl Client {
             }
             result => result,
         }
+    }
+
+    /// Runs a command, and gives what Redis answers.
+    ///
+    /// # Errors
+    /// As [`Client::run`].
+    pub async fn command(&self, name: &'static str, arguments: Vec<Value>, within: Duration) -> Result<Value, Error> {
+        self.call(name, arguments, within).await
+    }
+
+    /// Runs commands in this order, all sent without waiting for the answers in between. Each may fail alone.
+    pub async fn batch(
+        &self,
+        commands: Vec<(&'static str, Vec<Value>)>,
+        within: Duration,
+    ) -> Vec<Result<Value, Error>> {
+        // Each is put into the connection's line when it is first looked at, which is in this order.
+        join_all(commands.into_iter().map(|(name, arguments)| self.call(name, arguments, within))).await
     }
 
     async fn call<T: fred::types::FromValue>(
