@@ -6,17 +6,21 @@
 //! under a time limit, stores the result and acknowledges. What a task does is a [`Runner`]'s to know: tasks in Rust,
 //! and those of a Celery application in a child process.
 
+pub mod broker;
 mod config;
 mod desk;
+mod error;
 mod event;
 pub mod limits;
 pub mod python;
+pub mod results;
 mod runner;
 pub mod schedule;
 pub mod wire;
 
 pub use config::{Config, Mode, Transport};
 pub use desk::{Desk, Held, Pool};
+pub use error::Error;
 pub use event::{Event, Happening, Witness};
 pub use runner::{Cancel, Exception, Finished, Job, Outcome, Recorded, Runner, Spec, Start, Stored};
 
