@@ -7,6 +7,7 @@
 //! and those of a Celery application in a child process.
 
 pub mod broker;
+mod client;
 mod config;
 mod desk;
 mod error;
@@ -18,6 +19,7 @@ mod runner;
 pub mod schedule;
 pub mod wire;
 
+pub use client::{Client, Defaults, NewTask, Prepared, Sent, Unique, origin};
 pub use config::{Config, Mode, Transport};
 pub use desk::{Desk, Held, Pool};
 pub use error::Error;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::unique::Place;
 use super::{Broker, CALL, List};
 use crate::redis::{self, Script, Value};
 use crate::tasks::Error;
@@ -20,6 +21,8 @@ pub struct ClaimId {
     pub(super) id: Arc<str>,
     /// Where the task's losses are counted, if there are any.
     pub(super) attempts: Option<Arc<str>>,
+    /// The place that it frees when it ends.
+    pub(super) place: Option<Place>,
 }
 
 impl ClaimId {
@@ -111,7 +114,7 @@ impl Broker {
     ///
     /// # Errors
     /// Redis is away or refused. After a timeout messages may be claimed that nobody knows of: they come back when the
-    /// worker leaves or dies; see [`Broker::stray`].
+    /// worker leaves or dies.
     pub async fn claim(&self, worker: &str, lists: &[Arc<List>], most: usize) -> Result<Vec<Claimed>, Error> {
         let most = most.min(MOST);
         if most == 0 || lists.is_empty() {
@@ -132,10 +135,12 @@ impl Broker {
         let mut answer = answer.into_iter();
         while let (Some(list), Some(raw)) = (answer.next(), answer.next()) {
             let list = redis::integer(&list).and_then(|list| lists.get(list as usize)).ok_or(Error::Answer("claim"))?;
+            let raw = redis::bytes(raw).ok_or(Error::Answer("claim"))?;
+            let id = format!("{worker}:{}", first + claimed.len() as u64).into();
             claimed.push(Claimed {
-                claim: ClaimId { id: format!("{worker}:{}", first + claimed.len() as u64).into(), attempts: None },
+                claim: ClaimId { id, attempts: None, place: self.place_of(&raw) },
                 queue: list.queue.clone(),
-                raw: redis::bytes(raw).ok_or(Error::Answer("claim"))?,
+                raw,
                 attempts_before: 0,
             });
         }

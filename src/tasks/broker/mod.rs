@@ -14,6 +14,7 @@ mod publish;
 mod queues;
 mod revoked;
 mod settle;
+mod unique;
 mod wait;
 
 use std::collections::HashSet;

@@ -208,6 +208,7 @@ impl Broker {
     /// Redis is away or refused.
     pub async fn forget_parked(&self, ids: &[String]) -> Result<Vec<Envelope>, Error> {
         let raws = self.take_parked(ids, false).await?;
+        self.free_places(raws.iter()).await?;
         Ok(raws.into_iter().filter_map(|raw| Envelope::parse(raw, &Limits::new(usize::MAX)).ok()).collect())
     }
 

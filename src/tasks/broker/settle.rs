@@ -27,8 +27,10 @@ pub struct Settled {
 /// What becomes of a message.
 #[derive(Clone, Debug)]
 pub enum Fate {
-    /// It is done.
+    /// It is done: a place that it has under a unique key is free again.
     Ack,
+    /// It is done, and a message of the same task follows it (RETRY, a task that was replaced): its place is kept.
+    Followed,
     /// It goes to its queue again.
     Requeue {
         /// The message.
@@ -93,7 +95,8 @@ pub enum Fate {
 }
 
 /// KEYS: unacked_index, unacked, the worker's claims, parked, parked messages, dead, dead messages, holds. ARGV: results as
-/// in `store`, then for each claim its id, the key of its lost attempts or '', and a letter with what belongs to it.
+/// in `store`, then for each claim its id, the key of its lost attempts or '', its unique key or '' and the task that has
+/// it, and a letter with what belongs to it.
 /// Answers for each claim whether it was still there; if it was not, somebody else has the message, and nothing is done
 /// with it.
 static SETTLE: Script = Script::new(concat!(
@@ -108,13 +111,17 @@ local function free(messages, id)
 end
 local answer = {}
 while at < #ARGV do
-  local claim, attempts, fate = take(), take(), take()
+  local claim, attempts, place, id, fate = take(), take(), take(), take(), take()
   local held = redis.call('ZREM', KEYS[1], claim) == 1
   redis.call('HDEL', KEYS[2], claim)
   redis.call('SREM', KEYS[3], claim)
   answer[#answer + 1] = held and 1 or 0
-  if fate == 'a' then
-    if held and attempts ~= '' then redis.call('DEL', attempts) end
+  if held and (fate == 'a' or fate == 'f' or fate == 'd') then
+    if attempts ~= '' then redis.call('DEL', attempts) end
+    if place ~= '' and fate ~= 'f' and redis.call('GET', place) == id then redis.call('DEL', place) end
+  end
+  if fate == 'a' or fate == 'f' then
+    -- That is all.
   elseif fate == 'h' or fate == 't' then
     local list, raw, lost = take(), take(), take()
     if held then
@@ -125,19 +132,18 @@ while at < #ARGV do
       end
     end
   elseif fate == 'p' then
-    local id, due, message = take(), take(), take()
+    local name, due, message = take(), take(), take()
     if held then
-      id = free(KEYS[5], id)
-      redis.call('ZADD', KEYS[4], due, id)
-      redis.call('HSET', KEYS[5], id, message)
+      name = free(KEYS[5], name)
+      redis.call('ZADD', KEYS[4], due, name)
+      redis.call('HSET', KEYS[5], name, message)
     end
   elseif fate == 'd' then
-    local id, letter, raw = take(), take(), take()
+    local name, letter, raw = take(), take(), take()
     if held then
-      id = free(KEYS[7], id)
-      redis.call('ZADD', KEYS[6], now, id)
-      redis.call('HSET', KEYS[7], id, string.gsub(letter, '@AT@', string.format('%.3f', now / 1000), 1) .. raw)
-      if attempts ~= '' then redis.call('DEL', attempts) end
+      name = free(KEYS[7], name)
+      redis.call('ZADD', KEYS[6], now, name)
+      redis.call('HSET', KEYS[7], name, string.gsub(letter, '@AT@', string.format('%.3f', now / 1000), 1) .. raw)
     end
   elseif fate == 'w' then
     local limit, hold, key, most, list, raw = take(), take(), take(), tonumber(take()), take(), take()
@@ -173,7 +179,7 @@ impl Broker {
         }
         let count = settled.iter().filter(|one| one.stored.is_some()).count();
         let writes = || settled.iter().filter_map(|one| one.stored.as_ref());
-        let mut arguments = Vec::with_capacity(2 + 2 * count + 4 * settled.len());
+        let mut arguments = Vec::with_capacity(2 + 2 * count + 6 * settled.len());
         match results {
             Some(results) if results.client().sees_what(self.client()) => {
                 results.arguments(writes(), count, &mut arguments);
@@ -205,8 +211,11 @@ impl Broker {
         let text = |text: &str| Value::from(text);
         arguments.push(text(&one.claim.id));
         arguments.push(text(one.claim.attempts.as_deref().unwrap_or_default()));
+        let place = one.claim.place.as_ref().map_or(("", ""), |place| (&place.key, &place.id));
+        arguments.extend([text(place.0), text(place.1)]);
         match &one.fate {
             Fate::Ack => arguments.push(text("a")),
+            Fate::Followed => arguments.push(text("f")),
             Fate::Requeue { raw, queue, priority, head, redelivered, lost } => {
                 let raw = if *redelivered { marked(raw) } else { raw.clone() };
                 arguments.extend([

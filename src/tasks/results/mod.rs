@@ -3,7 +3,11 @@
 //! A client subscribes to a result's key and also reads it once, so the same bytes are stored and published; a SUCCESS is
 //! never overwritten, and looking and writing are one step.
 
+mod chord;
+
 use std::time::Duration;
+
+pub use chord::Counted;
 
 use bytes::Bytes;
 

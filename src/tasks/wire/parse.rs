@@ -113,6 +113,15 @@ pub fn id_of(raw: &[u8]) -> Option<String> {
     Json::parse(std::str::from_utf8(&body).ok()?)?.object()?.get("id")?.as_word()
 }
 
+/// The header in which a task of which there is one at most has its key.
+pub const UNIQUE: &str = "beacon_unique";
+
+/// A header's text.
+#[must_use]
+pub fn header_of(raw: &[u8], name: &str) -> Option<String> {
+    Json::parse(std::str::from_utf8(raw).ok()?)?.object()?.get("headers")?.object()?.get(name)?.as_word()
+}
+
 /// Where the elements of a JSON list lie in its text.
 #[must_use]
 pub fn parts_of(list: &[u8]) -> Option<Vec<std::ops::Range<usize>>> {
