@@ -30,7 +30,7 @@ impl Child {
     }
 
     /// Hands each line that it writes to `take`, cut where it is unreasonably long. The reading ends with the pipes.
-    pub(super) fn lines(&mut self, take: impl Fn(&str) + Clone + Send + Sync + 'static) {
+    pub fn lines(&mut self, take: impl Fn(&str) + Clone + Send + Sync + 'static) {
         let (out, err): (Option<ChildStdout>, Option<ChildStderr>) =
             (self.inner.stdout.take(), self.inner.stderr.take());
         if let Some(out) = out {
@@ -38,6 +38,13 @@ impl Child {
         }
         if let Some(err) = err {
             tokio::spawn(lines::each(err, take));
+        }
+    }
+
+    /// Sends a signal to its whole group; nothing happens when it has ended.
+    pub fn signal_group(&self, signal: Signal) {
+        if let Some(pid) = self.inner.id().and_then(|id| Pid::from_raw(id as i32)) {
+            let _ = kill_process_group(pid, signal);
         }
     }
 

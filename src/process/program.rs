@@ -25,6 +25,8 @@ pub struct Program {
     user: Option<User>,
     death: Option<Signal>,
     kept: Vec<Arc<OwnedFd>>,
+    input: Option<Arc<OwnedFd>>,
+    bare: bool,
 }
 
 impl Program {
@@ -38,6 +40,8 @@ impl Program {
             user: None,
             death: None,
             kept: Vec::new(),
+            input: None,
+            bare: false,
         }
     }
 
@@ -76,6 +80,20 @@ impl Program {
         self
     }
 
+    /// Its standard input, instead of none.
+    #[must_use]
+    pub fn input(mut self, input: OwnedFd) -> Self {
+        self.input = Some(Arc::new(input));
+        self
+    }
+
+    /// Leaves its language and time zone to the variables that are added, for a program that must find what its user has.
+    #[must_use]
+    pub fn without_defaults(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
     /// Gives it a folder that it could not reach by its path, because it may not enter one of the folders above; gives
     /// the path by which it can. The folder itself must be one that its user may enter.
     ///
@@ -91,16 +109,17 @@ impl Program {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
+        command.args(&self.arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()));
+        if !self.bare {
+            command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
+        }
+        // A duplicate, because the program can be started more than once.
+        let input = self.input.as_ref().and_then(|input| input.try_clone().ok());
         command
-            .args(&self.arguments)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
-            .env("LC_ALL", "C.UTF-8")
-            .env("TZ", "UTC")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .process_group(0)
-            .stdin(Stdio::null());
+            .stdin(input.map_or_else(Stdio::null, Stdio::from));
         if let Some(user) = &self.user {
             // The standard library takes the supplementary groups away with it.
             command.uid(user.uid).gid(user.gid);
@@ -169,6 +188,17 @@ mod tests {
         let line = text.lines().find(|line| line.starts_with("THP_enabled:"));
         // The line is there since Linux 5.0.
         assert!(line.is_none_or(|line| line.ends_with('1')), "{line:?}");
+    }
+
+    #[tokio::test]
+    async fn a_child_reads_the_input_that_it_was_given() {
+        use std::io::Write as _;
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.write_all(b"said").unwrap();
+        drop(ours);
+        assert_eq!(says(Program::new("/bin/cat").input(theirs.into())).await, "said");
+        let shell = Program::new("/bin/sh").without_defaults().args(["-c", "echo \"$LC_ALL:$TZ\""]);
+        assert_eq!(says(shell).await.trim(), ":");
     }
 
     #[tokio::test]
