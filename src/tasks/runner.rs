@@ -185,6 +185,50 @@ pub struct Exception {
     pub traceback: Option<String>,
 }
 
+impl Exception {
+    /// One of ours, in the module "beacon".
+    #[must_use]
+    pub fn own(class: &str, message: impl Into<String>) -> Self {
+        Self::of("beacon", class, message.into())
+    }
+
+    /// One of Python's own, in "builtins".
+    #[must_use]
+    pub fn python(class: &str, message: impl Into<String>) -> Self {
+        Self::of("builtins", class, message.into())
+    }
+
+    /// One of another module of Python's, as in "celery.exceptions".
+    #[must_use]
+    pub fn of(module: &str, class: &str, message: String) -> Self {
+        let repr = format!("{class}({})", quoted(&message));
+        Self { class: class.to_owned(), module: module.to_owned(), message, repr, traceback: None }
+    }
+}
+
+/// Text as Python's `repr` writes it.
+fn quoted(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push(quote);
+    for ch in text.chars() {
+        match ch {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            ch if ch == quote => out.extend(['\\', ch]),
+            ch if ch.is_control() && (ch as u32) < 256 => {
+                use std::fmt::Write as _;
+                let _ = write!(out, "\\x{:02x}", ch as u32);
+            }
+            ch => out.push(ch),
+        }
+    }
+    out.push(quote);
+    out
+}
+
 /// What is to be stored of a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
@@ -242,4 +286,16 @@ pub trait Runner: Send + Sync + 'static {
 
     /// Takes no more, and ends when everything that ran has ended.
     fn drain(&self) -> BoxFuture<'_, ()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_are_shown_as_python_shows_them() {
+        assert_eq!(Exception::python("ValueError", "bad").repr, "ValueError('bad')");
+        assert_eq!(Exception::python("KeyError", "it's").repr, "KeyError(\"it's\")");
+        assert_eq!(Exception::own("Odd", "a'b\"c\\\n\u{1}").repr, r#"Odd('a\'b"c\\\n\x01')"#);
+    }
 }
