@@ -13,6 +13,7 @@ mod desk;
 mod error;
 mod event;
 pub mod limits;
+pub mod native;
 pub mod python;
 pub mod results;
 mod runner;
