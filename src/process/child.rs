@@ -4,13 +4,19 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::process::{ChildStderr, ChildStdout};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use super::{Step, lines};
 
 /// After a kill the kernel has work to do for a process that waits for a disk.
 const AFTER_KILL: Duration = Duration::from_secs(10);
+
+/// How often a process that is being stopped is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Its ends of pipes: what it reads, if it was given something to read from, and the two that it writes to.
+pub type Pipes = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
 
 /// A running process; it is killed when this is dropped.
 #[derive(Debug)]
@@ -41,11 +47,40 @@ impl Child {
         }
     }
 
-    /// Sends a signal to its whole group; nothing happens when it has ended.
+    /// Its pipes, for one who reads them himself; they are given once.
+    pub fn pipes(&mut self) -> Pipes {
+        (self.inner.stdin.take(), self.inner.stdout.take(), self.inner.stderr.take())
+    }
+
+    /// Sends a signal to it and everything that it has started in its group.
     pub fn signal_group(&self, signal: Signal) {
         if let Some(pid) = self.inner.id().and_then(|id| Pid::from_raw(id as i32)) {
             let _ = kill_process_group(pid, signal);
         }
+    }
+
+    /// Whether it has ended, without taking note of it: its number, and that of its group, stay its own until
+    /// [`Child::wait`].
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let Some(pid) = self.inner.id().and_then(|id| Pid::from_raw(id as i32)) else { return true };
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        !matches!(waitid(WaitId::Pid(pid), look), Ok(None))
+    }
+
+    /// Stops it and everything in its group: TERM, so much time for it to end, and a kill of what is left. Gives how it
+    /// ended.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn stop_group(&mut self, grace: Duration) -> io::Result<ExitStatus> {
+        self.signal_group(Signal::TERM);
+        let deadline = tokio::time::Instant::now() + grace;
+        while !self.has_ended() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.signal_group(Signal::KILL);
+        tokio::time::timeout(AFTER_KILL, self.wait()).await.map_err(io::Error::other)?
     }
 
     /// Waits for its end. Safe to cancel.
@@ -76,9 +111,7 @@ impl Child {
                 return Ok((status?, true));
             }
         }
-        if let Some(pid) = self.inner.id().and_then(|id| Pid::from_raw(id as i32)) {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
+        self.signal_group(Signal::KILL);
         let status = tokio::time::timeout(AFTER_KILL, self.wait()).await.map_err(io::Error::other)??;
         Ok((status, false))
     }
@@ -114,5 +147,30 @@ mod tests {
         let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";
         let (status, enough) = shell(script).await.stop(&[(Signal::TERM, SOON)]).await.unwrap();
         assert_eq!((status.signal(), enough), (Some(9), false));
+    }
+
+    #[tokio::test]
+    async fn a_group_is_stopped_with_what_its_leader_leaves_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        // The leader ends at once; its child does not care.
+        let script = format!(
+            "(trap '' TERM; sh -c 'echo $PPID' > {0}; echo up; while :; do sleep 0.05; done) & trap 'exit 4' TERM; wait",
+            file.display()
+        );
+        let mut child = shell(&script).await;
+        let pid = || std::fs::read_to_string(&file).unwrap().trim().parse::<i32>().unwrap();
+        let pid = Pid::from_raw(pid()).unwrap();
+        assert!(!child.has_ended());
+        assert_eq!(child.stop_group(LATE).await.unwrap().code(), Some(4));
+        let gone = async {
+            while std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
+                .is_ok_and(|stat| !stat.contains(") Z "))
+            {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(LATE, gone).await.unwrap();
+        assert!(child.has_ended());
     }
 }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 const LONGEST: usize = 8 << 10;
 
 /// Gives each line to `take`, without its end, until the reader ends. What is no UTF-8 is replaced.
-pub(super) async fn each(reader: impl AsyncRead + Unpin, take: impl Fn(&str)) {
+pub async fn each(reader: impl AsyncRead + Unpin, take: impl Fn(&str)) {
     let mut reader = BufReader::new(reader);
     let mut line: Vec<u8> = Vec::new();
     let tell = |line: &mut Vec<u8>| {

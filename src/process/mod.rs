@@ -13,7 +13,8 @@ mod spawner;
 mod supervisor;
 mod user;
 
-pub use child::Child;
+pub use child::{Child, Pipes};
+pub use lines::each as each_line;
 pub use program::Program;
 pub use rustix::process::Signal;
 pub use supervisor::{Condition, Fault, Service, supervise};

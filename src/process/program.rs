@@ -27,6 +27,9 @@ pub struct Program {
     kept: Vec<Arc<OwnedFd>>,
     input: Option<Arc<OwnedFd>>,
     bare: bool,
+    directory: Option<PathBuf>,
+    memory: Option<u64>,
+    piped: bool,
 }
 
 impl Program {
@@ -42,6 +45,9 @@ impl Program {
             kept: Vec::new(),
             input: None,
             bare: false,
+            directory: None,
+            memory: None,
+            piped: false,
         }
     }
 
@@ -94,6 +100,27 @@ impl Program {
         self
     }
 
+    /// The folder that it runs in, instead of /.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// So many bytes of addresses are all that it and each of its children may have (RLIMIT_AS).
+    #[must_use]
+    pub fn memory(mut self, bytes: Option<u64>) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// Gives it a pipe to read from: see [`Child::pipes`].
+    #[must_use]
+    pub fn with_input(mut self) -> Self {
+        self.piped = true;
+        self
+    }
+
     /// Gives it a folder that it could not reach by its path, because it may not enter one of the folders above; gives
     /// the path by which it can. The folder itself must be one that its user may enter.
     ///
@@ -117,14 +144,18 @@ impl Program {
         let input = self.input.as_ref().and_then(|input| input.try_clone().ok());
         command
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir("/")
+            .current_dir(self.directory.as_deref().unwrap_or(Path::new("/")))
             .process_group(0)
-            .stdin(input.map_or_else(Stdio::null, Stdio::from));
+            .stdin(match input {
+                Some(input) => Stdio::from(input),
+                None if self.piped => Stdio::piped(),
+                None => Stdio::null(),
+            });
         if let Some(user) = &self.user {
             // The standard library takes the supplementary groups away with it.
             command.uid(user.uid).gid(user.gid);
         }
-        before_exec::prepare(&mut command, self.death, self.kept.clone());
+        before_exec::prepare(&mut command, self.death, self.kept.clone(), self.memory);
         command
     }
 
