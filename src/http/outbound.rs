@@ -1,16 +1,17 @@
-//! Requests that Beacon makes itself, to addresses that the operator configured: identity providers and hooks.
+//! Requests that Beacon makes itself: to identity providers and hooks, and those that tasks make.
 //!
-//! Few and small: each has a connection of its own, one deadline over everything, and a limit on the answer. A redirect
-//! is an answer like any other and is never followed, so that nobody can send Beacon elsewhere. Plain HTTP goes to this
-//! very machine only, because what is sent are secrets.
+//! Small ones: each has a connection of its own, one deadline over everything, and a limit on the answer. A redirect is an
+//! answer like any other and is never followed here, so that nobody can send Beacon elsewhere. Plain HTTP goes to this
+//! very machine only, unless the caller says otherwise, because what is sent are secrets. An address that is not the
+//! operator's own word is to be looked up by [`super::Reach`] first.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -62,8 +63,23 @@ pub struct Answer {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, whole.
+    /// The body.
     pub body: Bytes,
+    /// Whether the body is all of it: [`Bounds::cut`] may have ended it.
+    pub whole: bool,
+}
+
+/// What an exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds<'a> {
+    /// How long it may take, with everything.
+    pub deadline: Duration,
+    /// The longest body of the answer, in bytes.
+    pub limit: usize,
+    /// A longer body is cut there, instead of being an error.
+    pub cut: bool,
+    /// Where to connect to, instead of looking the host up.
+    pub addresses: Option<&'a [SocketAddr]>,
 }
 
 /// Why nothing came back.
@@ -102,6 +118,15 @@ impl Destination {
     /// # Errors
     /// What is wrong with it, after "the address ".
     pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let to = Self::parse_any(text)?;
+        if to.tls || is_loopback(&to.host) { Ok(to) } else { Err("is not https, and not on this machine") }
+    }
+
+    /// Reads an address that may be `http` anywhere.
+    ///
+    /// # Errors
+    /// What is wrong with it, after "the address ".
+    pub fn parse_any(text: &str) -> Result<Self, &'static str> {
         if text.contains('#') {
             return Err("has a fragment");
         }
@@ -118,8 +143,7 @@ impl Destination {
         }
         let tls = match scheme {
             "https" => true,
-            "http" if is_loopback(&host) => false,
-            "http" => return Err("is not https, and not on this machine"),
+            "http" => false,
             _ => return Err("is not https"),
         };
         if authority.as_str().ends_with(':') {
@@ -136,6 +160,39 @@ impl Destination {
         &self.host
     }
 
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where a redirect leads to (RFC 3986, section 5.2).
+    ///
+    /// # Errors
+    /// What is wrong with it, after "the address ".
+    pub fn join(&self, location: &str) -> Result<Self, &'static str> {
+        let location = location.split('#').next().unwrap_or_default();
+        let scheme = if self.tls { "https" } else { "http" };
+        let front = location.split(['/', '?']).next().unwrap_or_default();
+        if front.contains(':') {
+            return Self::parse_any(location);
+        }
+        if location.starts_with("//") {
+            return Self::parse_any(&format!("{scheme}:{location}"));
+        }
+        let path = self.path.split('?').next().unwrap_or_default();
+        let path = if location.is_empty() {
+            self.path.clone()
+        } else if location.starts_with('/') {
+            location.to_owned()
+        } else if location.starts_with('?') {
+            format!("{path}{location}")
+        } else {
+            format!("{}/{location}", path.rsplit_once('/').map_or("", |(folder, _)| folder))
+        };
+        Self::parse_any(&format!("{scheme}://{}{path}", self.authority))
+    }
+
     /// Whether the connection is protected.
     #[must_use]
     pub fn is_tls(&self) -> bool {
@@ -146,6 +203,12 @@ impl Destination {
     #[must_use]
     pub fn same_origin(&self, other: &Self) -> bool {
         (self.tls, &self.host, self.port) == (other.tls, &other.host, other.port)
+    }
+}
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}://{}{}", if self.tls { "https" } else { "http" }, self.authority, self.path)
     }
 }
 
@@ -200,29 +263,47 @@ impl Outbound {
         deadline: Duration,
         limit: usize,
     ) -> Result<Answer, OutboundError> {
-        match tokio::time::timeout(deadline, self.exchange(to, message, limit)).await {
+        self.send_within(to, message, Bounds { deadline, limit, cut: false, addresses: None }).await
+    }
+
+    /// Sends a message and reads the answer within `bounds`.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn send_within(
+        &self,
+        to: &Destination,
+        message: Message,
+        bounds: Bounds<'_>,
+    ) -> Result<Answer, OutboundError> {
+        match tokio::time::timeout(bounds.deadline, self.exchange(to, message, bounds)).await {
             Ok(result) => result,
-            Err(_) => Err(OutboundError::Timeout { host: to.host.clone(), deadline }),
+            Err(_) => Err(OutboundError::Timeout { host: to.host.clone(), deadline: bounds.deadline }),
         }
     }
 
-    async fn exchange(&self, to: &Destination, message: Message, limit: usize) -> Result<Answer, OutboundError> {
+    async fn exchange(&self, to: &Destination, message: Message, bounds: Bounds<'_>) -> Result<Answer, OutboundError> {
         let unreachable = |error| OutboundError::Unreachable(to.host.clone(), error);
-        let stream = TcpStream::connect((to.host.as_str(), to.port)).await.map_err(unreachable)?;
+        let stream = match bounds.addresses {
+            Some(addresses) => TcpStream::connect(addresses).await,
+            None => TcpStream::connect((to.host.as_str(), to.port)).await,
+        };
+        let stream = stream.map_err(unreachable)?;
         let _ = stream.set_nodelay(true);
         if !to.tls {
-            return speak(stream, to, message, limit).await;
+            return speak(stream, to, message, bounds).await;
         }
         let name = ServerName::try_from(to.host.clone()).map_err(|error| unreachable(std::io::Error::other(error)))?;
         let stream = self.tls.connect(name, stream).await.map_err(unreachable)?;
-        speak(stream, to, message, limit).await
+        speak(stream, to, message, bounds).await
     }
 }
 
-async fn speak<S>(stream: S, to: &Destination, message: Message, limit: usize) -> Result<Answer, OutboundError>
+async fn speak<S>(stream: S, to: &Destination, message: Message, bounds: Bounds<'_>) -> Result<Answer, OutboundError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Bounds { limit, cut, .. } = bounds;
     let broken = |error: BoxError| OutboundError::Broken(to.host.clone(), error);
     let mut request = Request::new(Full::new(message.body));
     *request.method_mut() = message.method;
@@ -242,13 +323,17 @@ where
     let exchange = async move {
         let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
         let (head, body) = response.into_parts();
+        if cut {
+            let (body, whole) = first(body, limit).await.map_err(|error| broken(error.into()))?;
+            return Ok(Answer { status: head.status, headers: head.headers, body, whole });
+        }
         if hyper::body::Body::size_hint(&body).lower() > limit as u64 {
             return Err(OutboundError::TooLarge(to.host.clone(), limit));
         }
         let body = Limited::new(body, limit).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() { OutboundError::TooLarge(to.host.clone(), limit) } else { broken(error) }
         })?;
-        Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
+        Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes(), whole: true })
     };
     // In one task, so that the connection ends with whoever waits for the answer.
     let connection = async move {
@@ -259,6 +344,20 @@ where
         answer = exchange => answer,
         never = connection => match never {},
     }
+}
+
+/// The first bytes of a body, and whether that is all of it.
+async fn first(mut body: hyper::body::Incoming, limit: usize) -> Result<(Bytes, bool), hyper::Error> {
+    let mut taken = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        let room = limit - taken.len();
+        taken.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            return Ok((taken.freeze(), false));
+        }
+    }
+    Ok((taken.freeze(), true))
 }
 
 #[cfg(test)]
@@ -302,6 +401,46 @@ mod tests {
         let one = Destination::parse("https://example.org/a").unwrap();
         assert!(one.same_origin(&Destination::parse("https://EXAMPLE.org:443/b").unwrap()));
         assert!(!one.same_origin(&Destination::parse("https://example.org:444/a").unwrap()));
+    }
+
+    #[test]
+    fn a_redirect_leads_where_a_browser_would_go() {
+        let from = Destination::parse("https://a.example:8443/x/y?z=1").unwrap();
+        for (location, to) in [
+            ("https://b.example/q", "https://b.example/q"),
+            ("http://b.example", "http://b.example/"),
+            ("//b.example/q", "https://b.example/q"),
+            ("/q?r#s", "https://a.example:8443/q?r"),
+            ("q", "https://a.example:8443/x/q"),
+            ("?q", "https://a.example:8443/x/y?q"),
+            ("", "https://a.example:8443/x/y?z=1"),
+        ] {
+            assert_eq!(from.join(location).unwrap().to_string(), to, "{location}");
+        }
+        for bad in ["javascript:alert(1)", "ftp://b.example/", "https://u@b.example/", "https:///"] {
+            assert!(from.join(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_cut_for_one_who_wants_its_beginning() {
+        let outbound = Outbound::new().unwrap();
+        for (limit, body, whole) in [(10, "1234567890", false), (11, "12345678901", true)] {
+            let (to, _task) = server("HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n12345678901").await;
+            let bounds = Bounds { deadline: Duration::from_secs(5), limit, cut: true, addresses: None };
+            let answer = outbound.send_within(&to, get(), bounds).await.unwrap();
+            assert_eq!((&answer.body[..], answer.whole), (body.as_bytes(), whole));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_given_address_is_not_looked_up() {
+        let (local, task) = server("HTTP/1.1 204 No Content\r\n\r\n").await;
+        let to = Destination::parse_any(&format!("http://nowhere.invalid:{}/", local.port)).unwrap();
+        let addresses = [SocketAddr::from(([127, 0, 0, 1], local.port))];
+        let bounds = Bounds { deadline: Duration::from_secs(5), limit: 1, cut: false, addresses: Some(&addresses) };
+        assert_eq!(Outbound::new().unwrap().send_within(&to, get(), bounds).await.unwrap().status, 204);
+        assert!(task.await.unwrap().contains(&format!("host: nowhere.invalid:{}\r\n", local.port)));
     }
 
     /// Answers one request with `reply`, and gives what was asked.

@@ -8,7 +8,7 @@ mod config;
 mod error;
 mod function;
 mod program;
-mod signature;
+pub mod signature;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -64,7 +64,9 @@ fn message(keys: &[Key], id: &str, event: &str) -> Message {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert("webhook-timestamp", HeaderValue::from(timestamp));
-    for (name, value) in [("webhook-id", id.to_owned()), ("webhook-signature", sign(keys, id, timestamp, event))] {
+    for (name, value) in
+        [("webhook-id", id.to_owned()), ("webhook-signature", sign(keys, id, timestamp, event.as_bytes()))]
+    {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
         }
@@ -155,7 +157,7 @@ mod tests {
         assert_eq!(header(&asked[0], "webhook-id"), header(&asked[2], "webhook-id"));
         let timestamp = header(&asked[0], "webhook-timestamp").parse().unwrap();
         let keys = keys(&Secret::new("v1,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
-        let right = sign(&keys, header(&asked[0], "webhook-id"), timestamp, r#"{"a":"ü"}"#);
+        let right = sign(&keys, header(&asked[0], "webhook-id"), timestamp, r#"{"a":"ü"}"#.as_bytes());
         assert_eq!(header(&asked[0], "webhook-signature"), right);
         let (answer, asked) = ask(&[BUSY, BUSY, BUSY, JSON], Duration::from_secs(5)).await;
         assert!(matches!(answer, Err(Error::Status(503))) && asked.len() == 3, "{answer:?}");

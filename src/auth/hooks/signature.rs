@@ -13,10 +13,13 @@ const PREFIX: &str = "v1,whsec_";
 
 /// A key that signs.
 #[derive(Clone)]
-pub(super) struct Key(Hmac<Sha256>);
+pub struct Key(Hmac<Sha256>);
 
 /// The keys in a secret, which are separated by `|`.
-pub(super) fn keys(secret: &Secret) -> Result<Vec<Key>, &'static str> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn keys(secret: &Secret) -> Result<Vec<Key>, &'static str> {
     if secret.is_empty() {
         return Ok(Vec::new());
     }
@@ -33,11 +36,12 @@ fn key(text: &str) -> Result<Key, &'static str> {
 }
 
 /// The header `webhook-signature`: one signature for each key.
-pub(super) fn sign(keys: &[Key], id: &str, timestamp: u64, body: &str) -> String {
+#[must_use]
+pub fn sign(keys: &[Key], id: &str, timestamp: u64, body: &[u8]) -> String {
     let sign = |key: &Key| {
         let mut mac = key.0.clone();
         mac.update(format!("{id}.{timestamp}.").as_bytes());
-        mac.update(body.as_bytes());
+        mac.update(body);
         format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
     };
     keys.iter().map(sign).collect::<Vec<_>>().join(" ")
@@ -52,7 +56,7 @@ mod tests {
     fn signatures_are_those_of_the_specification() {
         let secret = Secret::new("v1,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
         let keys = keys(&secret).unwrap();
-        let signature = sign(&keys, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
+        let signature = sign(&keys, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
@@ -60,10 +64,10 @@ mod tests {
     fn each_secret_signs() {
         let one = "v1,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         let both = Secret::new(format!("{one}|v1,whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
-        let signatures = sign(&keys(&both).unwrap(), "id", 1, "{}");
+        let signatures = sign(&keys(&both).unwrap(), "id", 1, b"{}");
         let signatures: Vec<&str> = signatures.split(' ').collect();
         assert_eq!(signatures.len(), 2);
-        assert_eq!(signatures[0], sign(&keys(&Secret::new(one)).unwrap(), "id", 1, "{}"));
+        assert_eq!(signatures[0], sign(&keys(&Secret::new(one)).unwrap(), "id", 1, b"{}"));
         assert_ne!(signatures[0], signatures[1]);
         for bad in ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "v1,whsec_AAAA", "v1,whsec_!", "v1a,whpk_x"] {
             assert!(keys(&Secret::new(bad)).is_err(), "{bad}");
