@@ -129,6 +129,11 @@ impl Pool {
         }
     }
 
+    /// How long a request's transaction may take.
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.shared.request_timeout
+    }
+
     /// Forgets prepared statements: the schema has changed, and their parameters' types may have too.
     pub fn schema_changed(&self) {
         self.shared.schema.fetch_add(1, Ordering::AcqRel);

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::pin::pin;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::future::{Either, FutureExt as _, join, join4, select};
@@ -117,6 +118,14 @@ impl Pool {
         one(self.run(transaction, None::<fn(&Row) -> bool>).await?).map(|(row, _)| row)
     }
 
+    /// The same for a statement that may take longer than a request, or not as long.
+    ///
+    /// # Errors
+    /// As [`Pool::transact`].
+    pub async fn transact_within(&self, transaction: &Transaction<'_>, limit: Duration) -> Result<Row, Error> {
+        one(self.run_within(transaction, limit, None::<fn(&Row) -> bool>).await?).map(|(row, _)| row)
+    }
+
     /// Runs a transaction whose statement returns any number of rows.
     ///
     /// # Errors
@@ -140,6 +149,15 @@ impl Pool {
     async fn run(
         &self,
         transaction: &Transaction<'_>,
+        accept: Option<impl FnOnce(&Row) -> bool + Send>,
+    ) -> Result<(Vec<Row>, bool), Error> {
+        self.run_within(transaction, self.request_timeout(), accept).await
+    }
+
+    async fn run_within(
+        &self,
+        transaction: &Transaction<'_>,
+        limit: Duration,
         mut accept: Option<impl FnOnce(&Row) -> bool + Send>,
     ) -> Result<(Vec<Row>, bool), Error> {
         // Who is asked whether to accept is asked once: what follows from the answer is not tried again.
@@ -147,7 +165,6 @@ impl Pool {
         let mut again = true;
         loop {
             let mut session = self.get().await?;
-            let limit = session.shared.request_timeout;
             let known = session.known(transaction.sql).is_some();
             let exchange = session.exchange(transaction, &mut accept);
             let Ok(result) = tokio::time::timeout(limit, exchange).await else {
