@@ -1,19 +1,23 @@
-//! Sends mail over SMTP (RFC 5321), out of a bounded queue.
+//! Sends mail over SMTP (RFC 5321): that of tasks in their turn, that of accounts out of a bounded queue, or by handing it
+//! to tasks too where there are some.
 //!
-//! Each mail is a task that holds a place in the queue until it is delivered or given up. An answer of 5xx is final; a
-//! connection that fails and an answer of 4xx are tried again, later and later. Addresses are not logged.
+//! In the queue, each mail has a place until it is delivered or given up. An answer of 5xx is final; a connection that
+//! fails and an answer of 4xx are tried again, later and later. Addresses are not logged.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 
 use lettre::address::Envelope;
 use lettre::message::header::{self, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
+use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::{AsyncSmtpTransport, PoolConfig};
 use lettre::{Address, AsyncTransport as _, Message, Tokio1Executor};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
@@ -28,6 +32,42 @@ pub struct Mailer(Arc<Inner>);
 struct Inner {
     templates: Templates,
     post: Option<Post>,
+    relay: OnceLock<Relay>,
+}
+
+/// A mail that is ready to be sent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct Mail {
+    /// To whom, as in "Ann <ann@example.org>".
+    pub to: Vec<String>,
+    /// Where answers go, if not to the sender.
+    pub reply_to: Option<String>,
+    /// One line.
+    pub subject: String,
+    /// The mail as text.
+    pub text: Option<String>,
+    /// The mail as HTML.
+    pub html: Option<String>,
+    /// What its Message-ID begins with; the same mail has the same at every try, so that receivers can tell.
+    pub id: String,
+}
+
+/// Takes a mail over; false if it cannot, so that it is sent from here.
+pub type Relay = Box<dyn Fn(Mail) -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// Why a mail was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum Undelivered {
+    /// It never will be.
+    #[error("the mail server refuses the mail: {0}")]
+    Final(String),
+    /// It may be, later.
+    #[error("the mail could not be delivered yet: {0}")]
+    Later(String),
+    /// It is no mail, or there is no mail server.
+    #[error("the mail cannot be sent")]
+    Unsendable(#[source] Error),
 }
 
 /// What is there when a mail server is configured.
@@ -44,6 +84,8 @@ struct Post {
     attempt: Duration,
 }
 
+/// How long somebody may take who takes a mail over. One who does so after all sends it twice, with one Message-ID.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two attempts, growing four times each: 2 s, 8 s, 32 s, then this.
 const LONGEST_PAUSE: Duration = Duration::from_mins(2);
 
@@ -55,13 +97,28 @@ impl Mailer {
     pub fn new(config: &Config) -> Result<Self, Error> {
         let templates = Templates::load(config)?;
         let post = if config.is_on() { Some(Post::new(config)?) } else { None };
-        Ok(Self(Arc::new(Inner { templates, post })))
+        Ok(Self(Arc::new(Inner { templates, post, relay: OnceLock::new() })))
     }
 
     /// Whether mail can be sent at all.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.0.post.is_some()
+    }
+
+    /// From now on, mails of accounts are offered to `relay` first. The first one counts.
+    pub fn hand_over(&self, relay: Relay) {
+        let _ = self.0.relay.set(relay);
+    }
+
+    /// Hands a mail to the mail server, at once and once.
+    ///
+    /// # Errors
+    /// It was not taken; nobody will try again.
+    pub async fn deliver(&self, mail: &Mail) -> Result<(), Undelivered> {
+        let post = self.0.post.as_ref().ok_or(Undelivered::Unsendable(Error::Unset))?;
+        let (envelope, bytes) = post.put_together(mail).map_err(Undelivered::Unsendable)?;
+        post.attempt(&envelope, &bytes).await
     }
 
     /// Queues a mail of `kind` to the address `to`. Returns at once; must be called on the runtime.
@@ -72,21 +129,23 @@ impl Mailer {
         let post = self.0.post.as_ref().ok_or(Error::Unset)?;
         let to: Address = to.parse().map_err(|_| Error::Address)?;
         let letter = self.0.templates.render(kind, values);
-        let domain = post.from.email.domain().to_owned();
-        let message = Message::builder()
-            .from(post.from.clone())
-            .to(Mailbox::new(None, to.clone()))
-            .subject(letter.subject)
-            .message_id(Some(format!("<{}@{domain}>", Uuid::new_v4())))
-            .raw_header(HeaderValue::new(AUTO_SUBMITTED, "auto-generated".into()))
-            .header(header::MIME_VERSION_1_0)
-            .multipart(MultiPart::alternative_plain_html(letter.text, letter.html))
-            .map_err(Error::Build)?;
-        let envelope = Envelope::new(Some(post.from.email.clone()), vec![to]).map_err(Error::Build)?;
+        let mail = Mail {
+            to: vec![to.to_string()],
+            reply_to: None,
+            subject: letter.subject,
+            text: Some(letter.text),
+            html: Some(letter.html),
+            id: Uuid::new_v4().to_string(),
+        };
+        let (envelope, bytes) = post.put_together(&mail)?;
         let place = Arc::clone(&post.queue).try_acquire_owned().map_err(|_| Error::Full)?;
         let mailer = self.clone();
-        let bytes = message.formatted();
         tokio::spawn(async move {
+            if let Some(relay) = mailer.0.relay.get()
+                && timeout(PATIENCE, relay(mail)).await == Ok(true)
+            {
+                return;
+            }
             if let Some(post) = &mailer.0.post {
                 post.deliver(kind, &envelope, &bytes, place).await;
             }
@@ -138,6 +197,34 @@ impl Post {
         })
     }
 
+    /// The mail as it crosses the wire.
+    fn put_together(&self, mail: &Mail) -> Result<(Envelope, Vec<u8>), Error> {
+        let address = |text: &String| text.parse::<Mailbox>().map_err(|_| Error::Address);
+        let to: Vec<Mailbox> = mail.to.iter().map(address).collect::<Result<_, _>>()?;
+        let from = &self.from.email;
+        let mut builder = Message::builder()
+            .from(self.from.clone())
+            .subject(&mail.subject)
+            .message_id(Some(format!("<{}@{}>", mail.id, from.domain())))
+            .raw_header(HeaderValue::new(AUTO_SUBMITTED, "auto-generated".into()))
+            .header(header::MIME_VERSION_1_0);
+        for to in &to {
+            builder = builder.to(to.clone());
+        }
+        if let Some(reply_to) = &mail.reply_to {
+            builder = builder.reply_to(address(reply_to)?);
+        }
+        let message = match (mail.text.clone(), mail.html.clone()) {
+            (Some(text), Some(html)) => builder.multipart(MultiPart::alternative_plain_html(text, html)),
+            (None, Some(html)) => builder.singlepart(SinglePart::html(html)),
+            (text, None) => builder.singlepart(SinglePart::plain(text.unwrap_or_default())),
+        };
+        let message = message.map_err(Error::Build)?;
+        let to = to.into_iter().map(|to| to.email).collect();
+        let envelope = Envelope::new(Some(from.clone()), to).map_err(Error::Build)?;
+        Ok((envelope, message.formatted()))
+    }
+
     async fn deliver(&self, kind: Kind, envelope: &Envelope, bytes: &[u8], _place: OwnedSemaphorePermit) {
         let deadline = Instant::now() + self.give_up_after;
         let mut pause = Duration::from_secs(2);
@@ -147,11 +234,15 @@ impl Post {
                     tracing::debug!(kind = kind.name(), "a mail was handed to the mail server");
                     return;
                 }
-                Err(Refusal::Final(problem)) => {
+                Err(Undelivered::Final(problem)) => {
                     tracing::error!(kind = kind.name(), error = problem, "the mail server refuses a mail");
                     return;
                 }
-                Err(Refusal::Later(problem)) => problem,
+                Err(Undelivered::Later(problem)) => problem,
+                Err(Undelivered::Unsendable(error)) => {
+                    tracing::error!(kind = kind.name(), error = %chain(&error), "a mail cannot be sent");
+                    return;
+                }
             };
             if Instant::now() + pause >= deadline {
                 tracing::error!(kind = kind.name(), error = problem, "a mail could not be delivered and is given up");
@@ -163,23 +254,18 @@ impl Post {
         }
     }
 
-    async fn attempt(&self, envelope: &Envelope, bytes: &[u8]) -> Result<(), Refusal> {
+    async fn attempt(&self, envelope: &Envelope, bytes: &[u8]) -> Result<(), Undelivered> {
         let Ok(_turn) = self.connections.acquire().await else {
-            return Err(Refusal::Final("the queue is closed".into()));
+            return Err(Undelivered::Final("the queue is closed".into()));
         };
         let sent = timeout_at(Instant::now() + self.attempt, self.transport.send_raw(envelope, bytes)).await;
         match sent {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_permanent() => Err(Refusal::Final(chain(&error).to_string())),
-            Ok(Err(error)) => Err(Refusal::Later(chain(&error).to_string())),
-            Err(_) => Err(Refusal::Later("the mail server takes too long".into())),
+            Ok(Err(error)) if error.is_permanent() => Err(Undelivered::Final(chain(&error).to_string())),
+            Ok(Err(error)) => Err(Undelivered::Later(chain(&error).to_string())),
+            Err(_) => Err(Undelivered::Later("the mail server takes too long".into())),
         }
     }
-}
-
-enum Refusal {
-    Final(String),
-    Later(String),
 }
 
 fn parameters(config: &Config) -> Result<TlsParameters, Error> {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use super::template::Template;
+use super::template::{Template, Vocabulary};
 use super::{Config, Error};
 use crate::assets;
 
@@ -133,13 +133,13 @@ impl Templates {
     pub fn render(&self, kind: Kind, values: &Values<'_>) -> Letter {
         let texts = &self.0[kind as usize];
         let subject = texts.subject.render(values);
-        Letter {
-            // A line of a header ends where a value says so, unless it cannot say so.
-            subject: subject.chars().map(|ch| if ch.is_control() { ' ' } else { ch }).take(200).collect(),
-            text: texts.text.render(values),
-            html: texts.html.render(values),
-        }
+        Letter { subject: one_line(&subject), text: texts.text.render(values), html: texts.html.render(values) }
     }
+}
+
+/// A subject: a header's line ends where a value says so, unless it cannot say so.
+pub(super) fn one_line(subject: &str) -> String {
+    subject.chars().map(|ch| if ch.is_control() { ' ' } else { ch }).take(200).collect()
 }
 
 impl Texts {
@@ -149,15 +149,22 @@ impl Texts {
             let file = format!("{name}.{extension}");
             let own = folder.map(|folder| folder.join(&file));
             match own.map(|path| (std::fs::read_to_string(&path), path)) {
-                Some((Ok(text), path)) => Template::read(&path.display().to_string(), &text, markup),
+                Some((Ok(text), path)) => {
+                    Template::read(&path.display().to_string(), &text, markup, Vocabulary::Accounts)
+                }
                 Some((Err(source), path)) if source.kind() != std::io::ErrorKind::NotFound => {
                     Err(Error::File { path, source })
                 }
-                _ => Template::read(&file, assets::text(&format!("mail/{file}")), markup),
+                _ => Template::read(&file, assets::text(&format!("mail/{file}")), markup, Vocabulary::Accounts),
             }
         };
         Ok(Self {
-            subject: Template::read(&format!("mail.subjects.{name}"), config.subjects.of(kind), false)?,
+            subject: Template::read(
+                &format!("mail.subjects.{name}"),
+                config.subjects.of(kind),
+                false,
+                Vocabulary::Accounts,
+            )?,
             text: body("txt", false)?,
             html: body("html", true)?,
         })
