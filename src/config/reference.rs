@@ -182,7 +182,14 @@ mod tests {
         config.tls.certificates.insert(NAME.into(), crate::tls::CertificateFiles::default());
         config.auth.providers.insert(NAME.into(), crate::auth::oauth::Provider::default());
         config.tasks.schedules.insert(NAME.into(), crate::tasks::schedule::Entry::default());
-        config.handlers.insert(NAME.into(), crate::jobs::Config::default());
+        let handler = crate::jobs::Config {
+            mail: Some(crate::jobs::Mail::default()),
+            http: Some(crate::jobs::Http::default()),
+            sql: Some(crate::jobs::Sql::default()),
+            command: Some(crate::jobs::Command::default()),
+            ..crate::jobs::Config::default()
+        };
+        config.handlers.insert(NAME.into(), handler);
         let mut mount = example().mounts.remove(ANY).unwrap();
         mount.headers.clear();
         mount.site = mount.site.map(|_| crate::site::Config::default());

@@ -175,6 +175,7 @@ fn likeness(wrong: &[&str], key: &[&str]) -> f64 {
 pub(super) fn example() -> Config {
     let any = || BTreeMap::from([(ANY.to_owned(), "any".to_owned())]);
     let secret = || Secret::new("any");
+    let secrets = || BTreeMap::from([(ANY.to_owned(), secret())]);
     let mut config = Config::default();
     config.tls.certificates.insert(ANY.into(), tls::CertificateFiles::default());
     config.tls.acme.eab_key = secret();
@@ -199,7 +200,14 @@ pub(super) fn example() -> Config {
     config.tasks.result_url = secret();
     config.tasks.python.env = any();
     config.tasks.schedules.insert(ANY.into(), tasks::schedule::Entry::default());
-    config.handlers.insert(ANY.into(), jobs::Config::default());
+    let handler = jobs::Config {
+        mail: Some(jobs::Mail::default()),
+        http: Some(jobs::Http { secret: secret(), headers: secrets(), ..jobs::Http::default() }),
+        sql: Some(jobs::Sql::default()),
+        command: Some(jobs::Command { env: secrets(), ..jobs::Command::default() }),
+        ..jobs::Config::default()
+    };
+    config.handlers.insert(ANY.into(), handler);
     let mount = Mount {
         site: Some(site::Config { error_pages: any(), cache_control: any(), types: any(), ..site::Config::default() }),
         docs: Some(docs::Config::default()),

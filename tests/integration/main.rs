@@ -17,6 +17,7 @@ mod doctor;
 mod edge;
 mod failover;
 mod identity;
+mod jobs;
 mod life;
 mod managed;
 mod nss;
