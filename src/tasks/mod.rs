@@ -18,6 +18,8 @@ pub mod python;
 pub mod results;
 mod runner;
 pub mod schedule;
+#[cfg(test)]
+pub(crate) mod server;
 pub mod wire;
 
 pub use client::{Client, Defaults, NewTask, Prepared, Sent, Unique, origin};

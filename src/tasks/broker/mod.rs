@@ -14,6 +14,8 @@ mod publish;
 mod queues;
 mod revoked;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod unique;
 mod wait;
 

@@ -161,3 +161,79 @@ impl Meta {
         matches!(self.status.as_str(), "SUCCESS" | "FAILURE" | "REVOKED")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json as value;
+
+    use super::*;
+    use crate::tasks::wire::{Limits, Task};
+
+    fn envelope(parent: Option<&str>, group: Option<&str>) -> Envelope {
+        let stamps = Map::from_iter([("mtask_id".to_owned(), value!("abc"))]);
+        let task = Task {
+            task: "wapp.add",
+            id: "i",
+            parent_id: parent,
+            group,
+            stamps,
+            routing_key: "celery",
+            ..Task::default()
+        };
+        Envelope::parse(task.message(), &Limits::new(10_000)).unwrap()
+    }
+
+    /// The value with its time replaced.
+    fn text(result: &Result, envelope: &Envelope, children: &Value, extended: Option<&Extended<'_>>) -> String {
+        let meta = result.meta(envelope, children, extended);
+        let read = Meta::parse(&meta).unwrap();
+        let text = String::from_utf8(meta.to_vec()).unwrap();
+        match &read.date_done {
+            Some(done) => text.replace(done, "T"),
+            None => text,
+        }
+    }
+
+    #[test]
+    fn metas_are_those_of_celery() {
+        let envelope = envelope(None, None);
+        // facts/celery-wire.md, 9.
+        assert_eq!(
+            text(&Result::Success(value!(5)), &envelope, &value!([]), None),
+            r#"{"status": "SUCCESS", "result": 5, "traceback": null, "children": [], "date_done": "T", "task_id": "i"}"#
+        );
+        let exception = Exception {
+            class: "ValueError".into(),
+            module: "builtins".into(),
+            message: "bad".into(),
+            repr: "ValueError('bad')".into(),
+            traceback: Some("Traceback\n".into()),
+        };
+        assert_eq!(
+            text(&Result::Failure(exception.clone()), &envelope, &Value::Null, None),
+            r#"{"status": "FAILURE", "result": {"exc_type": "ValueError", "exc_message": ["bad"], "exc_module": "builtins"}, "traceback": "Traceback\n", "children": null, "date_done": "T", "task_id": "i"}"#
+        );
+        assert!(text(&Result::Retry(exception), &envelope, &value!([]), None).contains(r#""date_done": null"#));
+        assert_eq!(
+            text(&Result::Revoked("expired"), &envelope, &Value::Null, None),
+            r#"{"status": "REVOKED", "result": {"exc_type": "TaskRevokedError", "exc_message": ["expired"], "exc_module": "celery.exceptions"}, "traceback": null, "children": null, "date_done": "T", "task_id": "i"}"#
+        );
+        let (args, kwargs) = ([value!(1), value!(2)], Map::new());
+        let extended = Extended { args: &args, kwargs: &kwargs, worker: "w2@host1" };
+        assert_eq!(
+            text(&Result::Started { pid: 22363, hostname: "w2@host1".into() }, &envelope, &value!([]), Some(&extended)),
+            r#"{"status": "STARTED", "result": {"pid": 22363, "hostname": "w2@host1"}, "traceback": null, "children": [], "date_done": null, "name": "wapp.add", "args": [1, 2], "kwargs": {}, "worker": "w2@host1", "retries": 0, "queue": "celery", "stamped_headers": ["mtask_id"], "mtask_id": "abc", "task_id": "i"}"#
+        );
+    }
+
+    #[test]
+    fn a_member_of_a_group_says_so_and_a_value_is_read_again() {
+        let envelope = envelope(Some("p"), Some("g"));
+        let meta = Result::Custom("PROGRESS", value!({"done": 3})).meta(&envelope, &Value::Null, None);
+        let read = Meta::parse(&meta).unwrap();
+        assert_eq!((read.status.as_str(), read.is_ready(), &read.result), ("PROGRESS", false, &value!({"done": 3})));
+        assert_eq!((&read.all["group_id"], &read.all["parent_id"]), (&value!("g"), &value!("p")));
+        assert!(Meta::parse(b"\x80\x04").is_none() && Meta::parse(b"[]").is_none() && Meta::parse(b"{}").is_none());
+        assert!(Meta::parse(br#"{"status": "SUCCESS", "result": NaN}"#).unwrap().is_ready());
+    }
+}

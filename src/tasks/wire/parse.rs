@@ -241,3 +241,154 @@ fn priority(properties: &Object<'_>) -> u8 {
         value.and_then(|value| value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok())));
     number.unwrap_or_default().clamp(0.0, 9.0) as u8
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(raw: &str) -> Result<Envelope, Malformed> {
+        Envelope::parse(Bytes::copy_from_slice(raw.as_bytes()), &Limits::new(100_000))
+    }
+
+    fn with(body: &[u8], headers: &str, properties: &str) -> String {
+        let body = STANDARD.encode(body);
+        format!(
+            r#"{{"body": "{body}", "content-type": "application/json", "content-encoding": "utf-8", "headers": {{{headers}}}, "properties": {{"body_encoding": "base64"{properties}}}}}"#
+        )
+    }
+
+    const IDS: &str = r#""task": "t", "id": "i""#;
+    const BODY: &[u8] = b"[[1], {}, null]";
+
+    #[test]
+    fn the_least_that_a_worker_accepts_is_accepted() {
+        let raw = r#"{"body": "[[], {}, {}]", "headers": {"task": "t", "id": "i"}}"#;
+        let read = parse(raw).unwrap();
+        assert_eq!((read.headers.task.as_str(), read.headers.id.as_str()), ("t", "i"));
+        assert_eq!((read.body.as_ref(), read.content_type.as_str()), (&b"[[], {}, {}]"[..], "application/data"));
+        assert_eq!((read.delivery_tag.as_str(), read.priority, read.redelivered), ("", 0, false));
+        assert_eq!(read.raw, raw);
+    }
+
+    #[test]
+    fn every_header_is_read_and_python_s_own_words_do_not_harm() {
+        let headers = format!(
+            r#"{IDS}, "shadow": "s", "eta": "2026-11-23T15:38:16.5+00:00", "expires": "2026-11-23T16:38:16", "group": "g",
+            "group_index": 0, "retries": 3, "timelimit": [null, 2.5], "root_id": "r", "parent_id": null, "argsrepr": "(NaN,)",
+            "kwargsrepr": "{{}}", "origin": "gen1@h", "ignore_result": null, "replaced_task_nesting": 1,
+            "stamped_headers": ["a", "gone"], "stamps": {{"a": [1, NaN]}}, "odd": [NaN, -Infinity, 123456789012345678901234567890]"#
+        );
+        let properties = r#", "priority": "7", "delivery_tag": "d", "correlation_id": "c", "reply_to": "q",
+            "delivery_info": {"exchange": "e", "routing_key": "k", "redelivered": true}"#;
+        let raw = with(BODY, &headers, properties);
+        let limits = Limits { bytes: 100_000, zone: |_| 3_600 };
+        let read = Envelope::parse(raw.into(), &limits).unwrap();
+        let Headers { eta, expires, group_index, retries, time_limit, soft_time_limit, .. } = read.headers;
+        assert_eq!((eta, expires), (Some(1_795_448_296.5), Some(1_795_448_296.0)));
+        assert_eq!((group_index, retries, time_limit, soft_time_limit), (Some(0), 3, None, Some(2.5)));
+        assert_eq!(read.headers.stamps, [("a".to_owned(), json!([1, null]))]);
+        assert_eq!((read.headers.ignore_result, read.headers.parent_id), (None, None));
+        assert_eq!((read.priority, read.redelivered, read.exchange.as_str()), (7, true, "e"));
+        assert_eq!((read.correlation_id.as_deref(), read.reply_to.as_deref()), (Some("c"), Some("q")));
+    }
+
+    #[test]
+    fn priorities_of_any_kind_end_between_0_and_9() {
+        for (text, priority) in
+            [("null", 0), ("3", 3), ("\"4\"", 4), ("\"x\"", 0), ("99", 9), ("-1", 0), ("2.9", 2), ("[]", 0), ("NaN", 0)]
+        {
+            let raw = with(BODY, IDS, &format!(r#", "priority": {text}"#));
+            assert_eq!(parse(&raw).unwrap().priority, priority, "{text}");
+            assert_eq!(priority_of(raw.as_bytes()), priority, "{text}");
+        }
+    }
+
+    #[test]
+    fn protocol_1_and_the_mix_become_protocol_2() {
+        let old = br#"{"task": "old", "id": "o", "args": [1, NaN], "kwargs": {"k": 12345678901234567890123}, "retries": 2,
+            "eta": null, "expires": null, "utc": true, "callbacks": [{"task": "c"}], "errbacks": null, "timelimit": [9, 3],
+            "taskset": "g", "chord": null}"#;
+        let read = parse(&with(old, "", "")).unwrap();
+        assert_eq!(
+            read.body,
+            r#"[[1, NaN], {"k": 12345678901234567890123}, {"callbacks": [{"task": "c"}], "errbacks": null, "chain": null, "chord": null}]"#
+        );
+        let headers = &read.headers;
+        assert_eq!((headers.task.as_str(), headers.id.as_str(), headers.retries), ("old", "o", 2));
+        assert_eq!((headers.time_limit, headers.group.as_deref()), (Some(9.0), Some("g")));
+        assert_eq!(headers.root_id.as_deref(), Some("o"));
+        assert_eq!(id_of(with(old, "", "").as_bytes()).as_deref(), Some("o"));
+        let mix = parse(&with(br#"{"args": [1], "task": "no", "id": "no"}"#, IDS, "")).unwrap();
+        assert_eq!((mix.headers.task.as_str(), mix.headers.id.as_str()), ("t", "i"));
+        assert!(mix.body.starts_with(b"[[1], {}, {"));
+        let malformed = parse(&with(br#"{"task": "t", "id": "i", "args": [], "kwargs": []}"#, "", "")).unwrap_err();
+        assert_eq!((malformed.id.as_deref(), malformed.task.as_deref()), (Some("i"), Some("t")));
+    }
+
+    #[test]
+    fn compressed_content_is_undone_within_the_limit() {
+        let packed = |name: &str, content: &[u8]| -> Vec<u8> {
+            match name {
+                "gzip" => {
+                    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                    encoder.write_all(content).unwrap();
+                    encoder.finish().unwrap()
+                }
+                "application/zstd" => zstd::encode_all(content, 1).unwrap(),
+                "brotli" => {
+                    let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4_096, 3, 20);
+                    encoder.write_all(content).unwrap();
+                    encoder.into_inner()
+                }
+                _ => {
+                    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+                    encoder.write_all(content).unwrap();
+                    encoder.finish().unwrap()
+                }
+            }
+        };
+        for name in ["application/x-gzip", "zlib", "gzip", "application/zstd", "brotli"] {
+            let headers = format!(r#"{IDS}, "compression": "{name}""#);
+            assert_eq!(parse(&with(&packed(name, BODY), &headers, "")).unwrap().body, BODY, "{name}");
+            // A bomb, and nonsense.
+            let bomb = parse(&with(&packed(name, &vec![b' '; 200_000]), &headers, "")).unwrap_err();
+            assert!(bomb.why.contains("more than 100000 bytes") && bomb.id.as_deref() == Some("i"), "{name}: {bomb}");
+            assert!(parse(&with(b"nonsense", &headers, "")).is_err(), "{name}");
+        }
+        let unknown = parse(&with(BODY, &format!(r#"{IDS}, "compression": "application/x-bz2""#), "")).unwrap_err();
+        assert!(unknown.why.contains("application/x-bz2"), "{unknown}");
+    }
+
+    #[test]
+    fn what_is_no_task_says_why_and_whose_it_was() {
+        let known = (Some("i"), Some("t"));
+        for (raw, says, who) in [
+            ("nonsense".to_owned(), "no JSON", (None, None)),
+            ("[]".into(), "no object", (None, None)),
+            ("{}".into(), "no body", (None, None)),
+            (r#"{"body": 3, "headers": {"task": "t", "id": "i"}}"#.into(), "no body", known),
+            (with(BODY, r#""id": "i""#, ""), "names no task", (Some("i"), None)),
+            (with(BODY, r#""task": "t""#, ""), "no id", (None, Some("t"))),
+            (with(BODY, r#""task": "t", "id": null"#, ""), "no id", (None, Some("t"))),
+            (with(BODY, &format!(r#"{IDS}, "eta": "tomorrow""#), ""), "eta is no time", known),
+            (with(BODY, &format!(r#"{IDS}, "expires": 3"#), ""), "expires is no time", known),
+            (with(BODY, IDS, "").replace("base64", "rot13"), "rot13", known),
+            (with(BODY, IDS, "").replace("\"body\": \"", "\"body\": \"*"), "no base64", known),
+            (with(&vec![b'x'; 100_000], IDS, ""), "the limit is 100000", known),
+        ] {
+            let error = parse(&raw).unwrap_err();
+            assert!(error.why.contains(says), "{raw}: {error}");
+            assert_eq!((error.id.as_deref(), error.task.as_deref()), who, "{raw}");
+        }
+        assert!(Envelope::parse(Bytes::from_static(b"\xff"), &Limits::new(10)).unwrap_err().why.contains("no text"));
+        // Content that is refused or broken is the worker's to see: it is a message.
+        let pickle = with(b"\x80\x04", IDS, "").replace("application/json", "application/x-python-serialize");
+        assert_eq!(parse(&pickle).unwrap().content_type, "application/x-python-serialize");
+        assert_eq!(parse(&with(b"[[", IDS, "")).unwrap().body, "[[");
+    }
+}
