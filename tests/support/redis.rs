@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -17,18 +18,28 @@ pub struct Redis {
     folder: tempfile::TempDir,
     port: u16,
     tls_port: u16,
+    durable: bool,
     running: Option<(Child, u32)>,
 }
 
 impl Redis {
-    /// Starts one.
+    /// Starts one that keeps nothing over a restart.
     pub fn start() -> Self {
+        Self::make(false)
+    }
+
+    /// Starts one that has written each command to its file before it answers: what was answered outlives a crash of it.
+    pub fn durable() -> Self {
+        Self::make(true)
+    }
+
+    fn make(durable: bool) -> Self {
         let folder = tempfile::Builder::new().prefix("beacon-redis-").tempdir_in("/tmp").unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
         fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
         fs::write(folder.path().join("certificate.pem"), certificate.pem()).unwrap();
-        let mut server = Self { folder, port: free_port(), tls_port: free_port(), running: None };
+        let mut server = Self { folder, port: free_port(), tls_port: free_port(), durable, running: None };
         assert!(server.try_start(), "Redis does not start; is the package redis-server there?\n{}", server.log());
         server
     }
@@ -39,7 +50,8 @@ impl Redis {
         let mut command = Command::new("sh");
         command
             .args(["-c", SCRIPT, "sh", "--bind", "127.0.0.1", "--port", &port, "--unixsocket", "socket"])
-            .args(["--save", "", "--appendonly", "no", "--requirepass", PASSWORD])
+            .args(["--save", "", "--appendonly", if self.durable { "yes" } else { "no" }, "--appendfsync", "always"])
+            .args(["--requirepass", PASSWORD])
             .args(["--tls-port", &tls_port, "--tls-auth-clients", "no", "--tls-ca-cert-file", "certificate.pem"])
             .args(["--tls-cert-file", "certificate.pem", "--tls-key-file", "key.pem"])
             .current_dir(self.folder.path())
@@ -70,7 +82,7 @@ impl Redis {
         }
     }
 
-    /// Starts it again where it was, empty.
+    /// Starts it again where it was: empty, unless it is durable.
     pub fn start_again(&mut self) {
         assert!(self.try_start(), "Redis does not start again:\n{}", self.log());
     }
@@ -82,9 +94,19 @@ impl Redis {
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
     /// The URL over TCP.
     pub fn url(&self) -> String {
-        format!("redis://:{}@127.0.0.1:{}/3", escaped(), self.port)
+        Self::url_at(self.address())
+    }
+
+    /// The URL of something that stands before one of these.
+    pub fn url_at(address: SocketAddr) -> String {
+        format!("redis://:{}@{address}/3", escaped())
     }
 
     /// The URL over TLS, without its authority: see [`Redis::authority`].
