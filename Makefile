@@ -27,10 +27,11 @@ lint: ## Check form, lints and the documentation of the code
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-bench: ## Measure the edge beside NGINX, and the API beside its peers
+bench: ## Measure the edge beside NGINX, the API beside its peers, and tasks beside Celery
 	@packaging/prerequisites bench
 	benches/edge.sh
 	benches/api.sh
+	benches/tasks.sh
 
 clean: ## Remove what was built
 	cargo clean
