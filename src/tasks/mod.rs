@@ -9,9 +9,11 @@
 pub mod broker;
 mod client;
 mod config;
+pub mod control;
 mod desk;
 mod error;
 mod event;
+pub mod events;
 pub mod limits;
 pub mod native;
 pub mod python;

@@ -1,0 +1,51 @@
+//! A logical clock after Lamport, as Celery's events and remote control carry it: it orders what several workers say,
+//! whatever their clocks show.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The largest value that is taken from others: the largest that every reader of JSON knows exactly. Nobody gets there
+/// by counting, and a larger one would have nowhere to go from.
+const LARGEST: u64 = 1 << 53;
+
+/// The clock. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    /// What it shows.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One step on, for something that is sent; gives the new value.
+    pub fn forward(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Something came that another clock had stamped so; gives the new value.
+    pub fn adjust(&self, other: u64) -> u64 {
+        let other = if other > LARGEST { 0 } else { other };
+        let later = |value: u64| Some(value.max(other) + 1);
+        // The closure always gives a value, so that both arms are the one before.
+        let (Ok(before) | Err(before)) = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        before.max(other) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_always_later_than_what_it_has_seen() {
+        let clock = Clock::default();
+        assert_eq!(clock.forward(), 1);
+        assert_eq!(clock.adjust(40), 41);
+        assert_eq!(clock.adjust(7), 42);
+        assert_eq!(clock.clone().forward(), 43);
+        assert_eq!(clock.adjust(u64::MAX), 44, "a value from nowhere does not move it on");
+        assert_eq!(clock.value(), 44);
+    }
+}
