@@ -547,7 +547,7 @@ mod tests {
         for (method, arguments, answer) in [
             ("ping", json!({"zz": 1}), json!({"ok": "pong"})),
             ("nosuch", json!({}), json!({"error": "KeyError('nosuch')"})),
-            ("registered", json!({}), json!(["wapp.add", "wapp.lim [rate_limit=10/m]", "wapp.slow"])),
+            ("registered", json!({}), json!(["wapp.add", "wapp.lim [rate_limit=10/m]", "wapp.quiet", "wapp.slow"])),
             ("revoke", json!({"task_id": "zz1"}), json!({"ok": "tasks {'zz1'} flagged as revoked"})),
             ("revoke", json!({"task_id": ["zz2", "zz1", "zz2"]}), json!({"ok": "tasks {'zz2', 'zz1'} flagged as revoked"})),
             ("revoke", json!({"task_id": null}), json!({"ok": "tasks set() flagged as revoked"})),
@@ -621,7 +621,7 @@ mod tests {
                 json!({"task_name": "wapp.add", "rate_limit": [1]}),
                 json!({"error": "TypeError(\"float() argument must be a string or a real number, not 'list'\")"}),
             ),
-            ("registered", json!({}), json!(["wapp.add [rate_limit=5/m]", "wapp.lim", "wapp.slow"])),
+            ("registered", json!({}), json!(["wapp.add [rate_limit=5/m]", "wapp.lim", "wapp.quiet", "wapp.slow"])),
             (
                 "registered",
                 json!({"taskinfoitems": ["name", "acks_late", "time_limit", "_x"], "builtins": true}),
@@ -629,10 +629,11 @@ mod tests {
                     "celery.chain [name=celery.chain acks_late=False]",
                     "wapp.add [name=wapp.add acks_late=False]",
                     "wapp.lim [name=wapp.lim acks_late=False]",
+                    "wapp.quiet [name=wapp.quiet acks_late=False]",
                     "wapp.slow [name=wapp.slow acks_late=True time_limit=5]",
                 ]),
             ),
-            ("registered", json!({"taskinfoitems": "name"}), json!(["wapp.add", "wapp.lim", "wapp.slow"])),
+            ("registered", json!({"taskinfoitems": "name"}), json!(["wapp.add", "wapp.lim", "wapp.quiet", "wapp.slow"])),
             (
                 "time_limit",
                 json!({"task_name": "wapp.add", "soft": 1.0, "hard": 2}),
@@ -738,7 +739,7 @@ mod tests {
             ("dump_conf", json!({"with_defaults": true}), json!({"include": ["wapp"]})),
             ("report", json!({}), json!({"ok": "software -> celery:5.7.0"})),
             ("ping", json!({}), json!({"ok": "pong"})),
-            ("registered", json!({"taskinfoitems": ["priority"]}), json!(["wapp.add [priority=3]", "wapp.lim", "wapp.slow"])),
+            ("registered", json!({"taskinfoitems": ["priority"]}), json!(["wapp.add [priority=3]", "wapp.lim", "wapp.quiet", "wapp.slow"])),
         ] {
             assert_eq!(call(&commands, method, arguments).await, answer, "{method}");
         }

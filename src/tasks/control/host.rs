@@ -67,12 +67,6 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Load averages of 1, 5 and 15 minutes, rounded up to hundredths.
-pub(in crate::tasks) fn load() -> [f64; 3] {
-    // Fixed point numbers with 16 bits after the point.
-    rustix::system::sysinfo().loads.map(|load| (load as f64 / 65_536.0 * 100.0).ceil() / 100.0)
-}
-
 /// A size as Celery writes it, as in "58.477MB": five digits that count.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 5] = [(1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"), (1, "b")];
@@ -102,7 +96,6 @@ mod tests {
         assert!(keys.iter().all(|key| usage[key].is_number()), "{usage}");
         assert!(usage["maxrss"].as_u64().unwrap() > 1_000 && usage["minflt"].as_u64().unwrap() > 100, "{usage}");
         assert!(resident().unwrap() > 1_000_000);
-        assert!(load().iter().all(|load| (0.0..10_000.0).contains(load)));
     }
 
     #[test]

@@ -9,12 +9,11 @@ mod registered;
 mod signature;
 mod stats;
 #[cfg(test)]
-mod testing;
+pub(in crate::tasks) mod testing;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-pub(in crate::tasks) use host::load;
 pub use info::Binding;
 
 /// What an application adds to remote control: its own commands, and what only it knows of itself.

@@ -13,7 +13,7 @@ use crate::tasks::events::testing::envelope;
 use crate::tasks::{Desk, Held, Pool, Spec};
 
 /// The worker.
-pub(super) struct Fake {
+pub(in crate::tasks) struct Fake {
     pub(super) node: Arc<str>,
     pub(super) since: f64,
     pub(super) queues: Mutex<Vec<Arc<str>>>,
@@ -87,7 +87,8 @@ impl Desk for Fake {
     fn specs(&self) -> Vec<Arc<Spec>> {
         let lim = Spec { rate: Some(10.0 / 60.0), ..Spec::new("wapp.lim") };
         let slow = Spec { time_limit: Some(Duration::from_secs(5)), acks_late: true, ..Spec::new("wapp.slow") };
-        [Spec::new("celery.chain"), Spec::new("wapp.add"), lim, slow].into_iter().map(Arc::new).collect()
+        let quiet = Spec { send_events: false, ..Spec::new("wapp.quiet") };
+        [Spec::new("celery.chain"), Spec::new("wapp.add"), lim, slow, quiet].into_iter().map(Arc::new).collect()
     }
 
     fn queues(&self) -> Vec<Arc<str>> {

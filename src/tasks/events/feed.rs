@@ -1,5 +1,6 @@
 //! Events inside the process, for who looks on: live streams of the API, `beacon tasks events` and `top`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ const WAITING: usize = 1_024;
 #[derive(Clone, Debug)]
 pub struct Notice {
     /// Its type, as in "task-succeeded".
-    pub kind: Arc<str>,
+    pub kind: Cow<'static, str>,
     /// The worker's node name.
     pub node: Arc<str>,
     /// The whole event, a JSON object with the fields of Celery's; those of this process's own tasks all have `name` and

@@ -10,6 +10,7 @@ mod feed;
 pub(in crate::tasks) mod message;
 pub mod repr;
 mod sender;
+mod zone;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
