@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::info::{Binding, Tasks};
 use super::{Panel, host, registered, signature, stats};
 use crate::tasks::events::{Events, repr};
-use crate::tasks::{Desk, Held, Transport};
+use crate::tasks::{Desk, Held};
 
 /// The most tasks that wait for their time which one answer lists.
 const SCHEDULED: usize = 10_000;
@@ -49,7 +49,6 @@ pub(super) struct Commands {
     pub(super) desk: Arc<dyn Desk>,
     pub(super) panel: Option<Arc<dyn Panel>>,
     pub(super) events: Events,
-    pub(super) transport: Transport,
     /// What `stats` says of the broker.
     pub(super) broker: Value,
     /// What `conf` says if no application does.
@@ -88,19 +87,15 @@ impl Commands {
                 Some(answer) => answer,
                 None => Ok(self.conf.clone()),
             },
-            "disable_events" => Ok(ok(if self.events.enable(false) {
-                "task events disabled"
-            } else {
-                "task events already disabled"
-            })),
+            "disable_events" => {
+                Ok(ok(if self.events.enable(false) { "task events disabled" } else { "task events already disabled" }))
+            }
             // An election lets one worker send a task. Nothing of Celery holds one, and a stock worker that is alone
             // with one breaks: who wants it gets no winner here.
             "election" => Ok(Value::Null),
-            "enable_events" => Ok(ok(if self.events.enable(true) {
-                "task events enabled"
-            } else {
-                "task events already enabled"
-            })),
+            "enable_events" => {
+                Ok(ok(if self.events.enable(true) { "task events enabled" } else { "task events already enabled" }))
+            }
             "heartbeat" => {
                 self.events.beat();
                 Ok(Value::Null)
@@ -202,12 +197,7 @@ impl Commands {
             return (Value::Null, Vec::new());
         }
         tracing::debug!(node = from, "another worker has asked for what is revoked");
-        // A list of them, or (before Celery 5.7) a dictionary by them.
-        let known = match arguments.get("revoked") {
-            Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_str).take(IDENTIFIERS).map(str::to_owned).collect(),
-            Some(Value::Object(ids)) => ids.keys().take(IDENTIFIERS).cloned().collect(),
-            _ => Vec::new(),
-        };
+        let known = identifiers(arguments.get("revoked"));
         (json!({"revoked": self.desk.revoked().await, "clock": self.events.clock().forward()}), known)
     }
 
@@ -333,7 +323,11 @@ impl Commands {
         };
         report.unwrap_or_else(|| {
             let broker = &self.conf["broker_url"];
-            format!("\nsoftware -> beacon:{}\nsettings -> transport:redis\n\nbroker_url: {}\n", env!("CARGO_PKG_VERSION"), repr::value(broker))
+            format!(
+                "\nsoftware -> beacon:{}\nsettings -> transport:redis\n\nbroker_url: {}\n",
+                env!("CARGO_PKG_VERSION"),
+                repr::value(broker)
+            )
         })
     }
 
@@ -351,7 +345,8 @@ impl Commands {
         }
         let signal = if terminate { Some(signal(arguments.get("signal"))) } else { None };
         // What was revoked is revoked even if the signal cannot be sent.
-        let ended = self.desk.revoke(ids.clone(), signal.as_ref().and_then(|signal| signal.as_ref().ok().copied())).await;
+        let ended =
+            self.desk.revoke(ids.clone(), signal.as_ref().and_then(|signal| signal.as_ref().ok().copied())).await;
         if let Some(signal) = signal {
             let signal = signal?;
             tracing::info!(signal, tasks = ended.len(), "tasks were ended by remote control");
@@ -368,8 +363,10 @@ impl Commands {
         let signal = signal(arguments.get("signal"))?;
         let headers = stamps(&arguments["headers"])?;
         let shown = repr::dict(&headers);
-        let stamps: Vec<(String, Vec<String>)> =
-            headers.iter().map(|(name, values)| (name.clone(), listed(values).into_iter().map(plain).collect())).collect();
+        let stamps: Vec<(String, Vec<String>)> = headers
+            .iter()
+            .map(|(name, values)| (name.clone(), listed(values).into_iter().map(plain).collect()))
+            .collect();
         let terminate = truthy(arguments.get("terminate"));
         let matching = if terminate { matching(&self.desk.active(), &stamps) } else { BTreeMap::new() };
         self.desk.revoke_stamped(stamps, terminate.then_some(signal)).await;
@@ -384,6 +381,15 @@ impl Commands {
             .map(|(name, values)| format!("{}: {}", repr::text(name), repr::set(values.iter().map(String::as_str))))
             .collect();
         Ok(ok(format!("headers defaultdict(<class 'set'>, {{{}}}) revoked", sets.join(", "))))
+    }
+}
+
+/// What another worker has revoked: a list of identifiers, or (before Celery 5.7) a dictionary by them.
+pub(super) fn identifiers(given: Option<&Value>) -> Vec<String> {
+    match given {
+        Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_str).take(IDENTIFIERS).map(str::to_owned).collect(),
+        Some(Value::Object(ids)) => ids.keys().take(IDENTIFIERS).cloned().collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -455,9 +461,11 @@ fn signal(given: Option<&Value>) -> Result<i32, String> {
         return Err(repr::exception("TypeError", "signal name must be uppercase string."));
     };
     let name = name.strip_prefix("SIG").unwrap_or(name);
-    NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number).ok_or_else(|| {
-        repr::exception("AttributeError", &format!("module 'signal' has no attribute 'SIG{name}'"))
-    })
+    NAMES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, number)| *number)
+        .ok_or_else(|| repr::exception("AttributeError", &format!("module 'signal' has no attribute 'SIG{name}'")))
 }
 
 fn ok(value: impl Into<Value>) -> Value {
@@ -525,7 +533,6 @@ mod tests {
             desk: Arc::clone(desk) as Arc<dyn Desk>,
             panel: panel.then(|| Arc::new(Application) as Arc<dyn Panel>),
             events: Events::new("w1@host".into(), false),
-            transport: Transport::default(),
             broker: json!({"transport": "redis"}),
             conf: json!({"broker_url": "redis://"}),
             bindings: Mutex::default(),
@@ -549,7 +556,11 @@ mod tests {
             ("nosuch", json!({}), json!({"error": "KeyError('nosuch')"})),
             ("registered", json!({}), json!(["wapp.add", "wapp.lim [rate_limit=10/m]", "wapp.quiet", "wapp.slow"])),
             ("revoke", json!({"task_id": "zz1"}), json!({"ok": "tasks {'zz1'} flagged as revoked"})),
-            ("revoke", json!({"task_id": ["zz2", "zz1", "zz2"]}), json!({"ok": "tasks {'zz2', 'zz1'} flagged as revoked"})),
+            (
+                "revoke",
+                json!({"task_id": ["zz2", "zz1", "zz2"]}),
+                json!({"ok": "tasks {'zz2', 'zz1'} flagged as revoked"}),
+            ),
             ("revoke", json!({"task_id": null}), json!({"ok": "tasks set() flagged as revoked"})),
             ("revoke", json!({"task_id": "zz1", "terminate": true}), json!({"ok": "terminate: tasks unknown"})),
             ("revoke", json!({"task_id": ["a1", "zz", "a2"], "terminate": true}), json!({"ok": "terminate: a1, a2"})),
@@ -633,7 +644,11 @@ mod tests {
                     "wapp.slow [name=wapp.slow acks_late=True time_limit=5]",
                 ]),
             ),
-            ("registered", json!({"taskinfoitems": "name"}), json!(["wapp.add", "wapp.lim", "wapp.quiet", "wapp.slow"])),
+            (
+                "registered",
+                json!({"taskinfoitems": "name"}),
+                json!(["wapp.add", "wapp.lim", "wapp.quiet", "wapp.slow"]),
+            ),
             (
                 "time_limit",
                 json!({"task_name": "wapp.add", "soft": 1.0, "hard": 2}),
@@ -712,7 +727,10 @@ mod tests {
         assert_eq!(scheduled[1]["request"]["id"], "s2");
         let found = call(&commands, "query_task", json!({"ids": ["a1", "s2", "r1", "x"]})).await;
         assert_eq!(found.as_object().unwrap().len(), 3);
-        assert_eq!((&found["a1"][0], &found["r1"][0], &found["s2"][0]), (&json!("active"), &json!("reserved"), &json!("scheduled")));
+        assert_eq!(
+            (&found["a1"][0], &found["r1"][0], &found["s2"][0]),
+            (&json!("active"), &json!("reserved"), &json!("scheduled"))
+        );
     }
 
     #[tokio::test]
@@ -720,7 +738,10 @@ mod tests {
         let desk = Arc::new(Fake::default());
         let stats = call(&commands(&desk, false), "stats", json!({})).await;
         assert_eq!(stats["total"], json!({"wapp.add": 3, "wapp.sleeping": 1}));
-        assert_eq!((&stats["pid"], &stats["clock"], &stats["uptime"]), (&json!(std::process::id()), &json!("0"), &json!(7)));
+        assert_eq!(
+            (&stats["pid"], &stats["clock"], &stats["uptime"]),
+            (&json!(std::process::id()), &json!("0"), &json!(7))
+        );
         let pool = &stats["pool"];
         assert_eq!((&pool["max-concurrency"], &pool["processes"]), (&json!(2), &json!([5, 6])));
         assert_eq!((&pool["timeouts"], &pool["max-tasks-per-child"]), (&json!([0, 9.0]), &json!("N/A")));
@@ -739,7 +760,11 @@ mod tests {
             ("dump_conf", json!({"with_defaults": true}), json!({"include": ["wapp"]})),
             ("report", json!({}), json!({"ok": "software -> celery:5.7.0"})),
             ("ping", json!({}), json!({"ok": "pong"})),
-            ("registered", json!({"taskinfoitems": ["priority"]}), json!(["wapp.add [priority=3]", "wapp.lim", "wapp.quiet", "wapp.slow"])),
+            (
+                "registered",
+                json!({"taskinfoitems": ["priority"]}),
+                json!(["wapp.add [priority=3]", "wapp.lim", "wapp.quiet", "wapp.slow"]),
+            ),
         ] {
             assert_eq!(call(&commands, method, arguments).await, answer, "{method}");
         }
@@ -763,7 +788,8 @@ mod tests {
         let arguments = json!({"queue": "q4", "exchange": "ex4", "exchange_type": "topic", "routing_key": "a.#"});
         assert_eq!(run("add_consumer", arguments).await.effect, Some(Effect::Bind(binding)));
         let queues = call(&commands, "active_queues", json!({})).await;
-        let names: Vec<_> = queues.as_array().unwrap().iter().map(|queue| (&queue["name"], &queue["exchange"]["name"])).collect();
+        let names: Vec<_> =
+            queues.as_array().unwrap().iter().map(|queue| (&queue["name"], &queue["exchange"]["name"])).collect();
         assert_eq!(names[0], (&json!("celery"), &json!("celery")));
         assert_eq!(names[3], (&json!("q4"), &json!("ex4")));
         assert_eq!(queues[3]["routing_key"], "a.#");
@@ -787,7 +813,15 @@ mod tests {
         let desk = Arc::new(Fake::default());
         let commands = commands(&desk, false);
         for method in signature::names() {
-            for strange in [json!(null), json!(-1e300), json!(u64::MAX), json!("\u{0}'\""), json!([[], {}, null]), json!({"a": {}}), json!(true)] {
+            for strange in [
+                json!(null),
+                json!(-1e300),
+                json!(u64::MAX),
+                json!("\u{0}'\""),
+                json!([[], {}, null]),
+                json!({"a": {}}),
+                json!(true),
+            ] {
                 let mut arguments = Map::new();
                 for name in signature::find(method).unwrap().parameters() {
                     arguments.insert((*name).to_owned(), strange.clone());

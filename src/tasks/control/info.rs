@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::tasks::events::{arguments, content, iso, task_name};
+use crate::tasks::events::{arguments, content, task_name};
+use crate::tasks::wire::iso;
 use crate::tasks::{Held, Transport};
 
 /// Arguments of this size and less are shown as they are, in bytes; larger ones by their short forms.

@@ -58,7 +58,8 @@ pub(super) fn lines(
         .map(|spec| {
             let shown = |item: &String| Some(format!("{item}={}", attribute(spec, item, rates)?));
             let fields: Vec<String> = items.iter().filter_map(shown).collect();
-            let line = if fields.is_empty() { spec.name.to_string() } else { format!("{} [{}]", spec.name, fields.join(" ")) };
+            let line =
+                if fields.is_empty() { spec.name.to_string() } else { format!("{} [{}]", spec.name, fields.join(" ")) };
             (spec.name.to_string(), line)
         })
         .collect()

@@ -102,8 +102,12 @@ impl Signature {
                 return fault(&format!("got an unexpected keyword argument '{name}'"));
             }
         }
-        let missing: Vec<String> =
-            self.required.iter().filter(|name| !arguments.contains_key(**name)).map(|name| format!("'{name}'")).collect();
+        let missing: Vec<String> = self
+            .required
+            .iter()
+            .filter(|name| !arguments.contains_key(**name))
+            .map(|name| format!("'{name}'"))
+            .collect();
         match missing.as_slice() {
             [] => Ok(()),
             [one] => fault(&format!("missing 1 required positional argument: {one}")),
@@ -126,26 +130,14 @@ mod tests {
     fn a_call_that_does_not_fit_gets_the_exception_of_python() {
         // Each text was given by a worker of celery 5.7.
         for (method, arguments, says) in [
-            (
-                "revoke",
-                json!({}),
-                "TypeError(\"revoke() missing 1 required positional argument: 'task_id'\")",
-            ),
+            ("revoke", json!({}), "TypeError(\"revoke() missing 1 required positional argument: 'task_id'\")"),
             (
                 "election",
                 json!({}),
                 "TypeError(\"election() missing 2 required positional arguments: 'id' and 'topic'\")",
             ),
-            (
-                "enable_events",
-                json!({"x": 1}),
-                "TypeError(\"enable_events() got an unexpected keyword argument 'x'\")",
-            ),
-            (
-                "autoscale",
-                json!({"q": 1}),
-                "TypeError(\"autoscale() got an unexpected keyword argument 'q'\")",
-            ),
+            ("enable_events", json!({"x": 1}), "TypeError(\"enable_events() got an unexpected keyword argument 'x'\")"),
+            ("autoscale", json!({"q": 1}), "TypeError(\"autoscale() got an unexpected keyword argument 'q'\")"),
         ] {
             assert_eq!(check(method, &arguments), Err(says.to_owned()));
         }

@@ -1,18 +1,16 @@
 //! The answer to `celery inspect stats`, which Flower's pages are made of; and the broker's URL without its password.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::host;
 use crate::secret::{MASK, Secret};
+use crate::tasks::wire::now;
 use crate::tasks::{Desk, Transport};
 
 /// Everything about a worker. `broker` is what [`broker`] gave.
 pub(super) fn all(desk: &dyn Desk, clock: u64, broker: &Value) -> Value {
     let pool = desk.pool();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let totals = desk.totals();
     let begun: u64 = totals.values().sum();
     let limit = |seconds: Option<f64>| seconds.map_or_else(|| json!(0), |seconds| json!(seconds));
@@ -22,7 +20,7 @@ pub(super) fn all(desk: &dyn Desk, clock: u64, broker: &Value) -> Value {
         "total": totals.iter().map(|(task, runs)| (task.to_string(), Value::from(*runs))).collect::<serde_json::Map<_, _>>(),
         "pid": std::process::id(),
         "clock": clock.to_string(),
-        "uptime": (now - desk.since()).max(0.0).round() as u64,
+        "uptime": (now() - desk.since()).max(0.0).round() as u64,
         "pool": {
             "implementation": "beacon",
             "max-concurrency": pool.places,
@@ -33,6 +31,10 @@ pub(super) fn all(desk: &dyn Desk, clock: u64, broker: &Value) -> Value {
             "timeouts": [limit(soft), limit(hard)],
             "writes": {
                 "total": begun,
+                "avg": format!("{:.2}", begun as f64 / pool.places.max(1) as f64),
+                // Who got how many is not counted.
+                "all": "",
+                "raw": "",
                 "strategy": "fair",
                 "inqueues": {"total": pool.places, "active": active},
             },

@@ -161,3 +161,38 @@ impl Panel for Application {
         async { Some("software -> celery:5.7.0".to_owned()) }.boxed()
     }
 }
+
+/// A Redis of one's own in a folder that goes with it, reached over a socket.
+pub(in crate::tasks) struct Server {
+    folder: tempfile::TempDir,
+    child: std::process::Child,
+}
+
+impl Server {
+    pub(in crate::tasks) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let child = std::process::Command::new("redis-server")
+            .args(["--port", "0", "--unixsocket", "socket", "--save", "", "--appendonly", "no", "--logfile", "log"])
+            .current_dir(folder.path())
+            .spawn()
+            .unwrap();
+        let server = Self { folder, child };
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        while std::os::unix::net::UnixStream::connect(server.folder.path().join("socket")).is_err() {
+            assert!(std::time::Instant::now() < until, "redis-server does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    pub(in crate::tasks) fn url(&self) -> crate::secret::Secret {
+        crate::secret::Secret::new(format!("unix://{}/socket?db=3", self.folder.path().display()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

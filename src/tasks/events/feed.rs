@@ -12,7 +12,7 @@ const WAITING: usize = 1_024;
 
 /// One event.
 #[derive(Clone, Debug)]
-pub struct Notice {
+pub struct Told {
     /// Its type, as in "task-succeeded".
     pub kind: Cow<'static, str>,
     /// The worker's node name.
@@ -22,7 +22,7 @@ pub struct Notice {
     pub json: Bytes,
 }
 
-impl Notice {
+impl Told {
     /// Its fields.
     #[must_use]
     pub fn fields(&self) -> Value {
@@ -32,7 +32,7 @@ impl Notice {
 
 /// Where events can be followed. Clones are the same feed.
 #[derive(Clone, Debug)]
-pub struct Feed(broadcast::Sender<Notice>);
+pub struct Feed(broadcast::Sender<Told>);
 
 impl Default for Feed {
     fn default() -> Self {
@@ -43,7 +43,7 @@ impl Default for Feed {
 impl Feed {
     /// Follows the events from now on. A reader that falls behind by 1,024 loses the oldest, and is told how many.
     #[must_use]
-    pub fn follow(&self) -> broadcast::Receiver<Notice> {
+    pub fn follow(&self) -> broadcast::Receiver<Told> {
         self.0.subscribe()
     }
 
@@ -53,7 +53,7 @@ impl Feed {
         self.0.receiver_count() > 0
     }
 
-    pub(super) fn tell(&self, notice: Notice) {
+    pub(super) fn tell(&self, notice: Told) {
         // Without readers there is nothing to do.
         let _ = self.0.send(notice);
     }

@@ -7,7 +7,8 @@
 mod body;
 mod clock;
 mod feed;
-pub(in crate::tasks) mod message;
+mod follow;
+mod line;
 pub mod repr;
 mod sender;
 mod zone;
@@ -17,15 +18,19 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
 pub(in crate::tasks) use body::tests as testing;
-pub(in crate::tasks) use body::{arguments, content, iso, name as task_name};
+pub(in crate::tasks) use body::{arguments, content, name as task_name};
 pub use clock::Clock;
-pub use feed::{Feed, Notice};
+pub use feed::{Feed, Told};
+pub(in crate::tasks) use line::channel;
 
 use self::body::Origin;
-use crate::tasks::{Event, Witness};
+use self::line::Line;
+use crate::tasks::broker::Broker;
+use crate::tasks::{Desk, Event, Witness};
 
 /// How many events may wait to be sent.
 const WAITING: usize = 10_000;
@@ -112,6 +117,13 @@ impl Events {
     /// Acknowledges an election of workers.
     pub(in crate::tasks) fn elect(&self, id: Value) {
         let _ = self.0.calls.try_send(Call::Elect(id));
+    }
+
+    /// Publishes at the broker until `stop`, which is to come when the worker has ended: the last event says that it goes.
+    /// To be started once.
+    pub async fn run(&self, broker: &Broker, desk: &dyn Desk, stop: CancellationToken) {
+        let line = Line { broker: broker.clone(), node: self.0.origin.node.to_string() };
+        self.send(&line, desk, stop).await;
     }
 
     /// How many events could not be sent.

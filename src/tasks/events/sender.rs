@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -14,7 +14,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::body::{DEAD, OfTask, OfWorker, Origin, State, kind, name};
-use super::{Call, Events, Inner, Notice, Waiting, zone};
+use super::{Call, Events, Inner, Told, Waiting, zone};
+use crate::tasks::wire::now;
 use crate::tasks::{Desk, Event};
 
 /// Between two heartbeats.
@@ -46,13 +47,13 @@ pub(super) trait Outlet: Send + Sync {
     /// Whether anything can be sent.
     fn is_there(&self) -> bool;
     /// Publishes a body under a key.
-    fn publish<'a>(&'a self, key: &'a str, body: &'a [u8]) -> BoxFuture<'a, Fate>;
+    fn publish<'a>(&'a self, key: &'a str, body: &'a str) -> BoxFuture<'a, Fate>;
 }
 
 /// Events that wait, as a list in JSON that has no end yet.
 #[derive(Default)]
 struct Message {
-    body: Vec<u8>,
+    body: String,
     count: usize,
 }
 
@@ -151,7 +152,7 @@ impl Sender<'_> {
             let body = OfTask { origin: &self.origin, clock: self.inner.clock.value(), event, full: true };
             if let Ok(json) = serde_json::to_vec(&body) {
                 let node = Arc::clone(&self.origin.node);
-                feed.tell(Notice { kind: kind(&event.what).into(), node, json: json.into() });
+                feed.tell(Told { kind: kind(&event.what).into(), node, json: json.into() });
             }
         }
         let wanted = self.inner.wanted.load(Ordering::Relaxed);
@@ -167,15 +168,15 @@ impl Sender<'_> {
             self.waiting.push_back(Message::default());
         }
         let Some(message) = self.waiting.back_mut() else { return };
-        let before = message.body.len();
-        message.body.push(if message.count == 0 { b'[' } else { b',' });
         let body = OfTask { origin: &self.origin, clock: self.inner.clock.forward(), event, full: false };
-        if let Err(error) = serde_json::to_writer(&mut message.body, &body) {
-            message.body.truncate(before);
-            tracing::error!(task = name(&event.envelope), %error, "an event could not be written");
-            return;
+        match serde_json::to_string(&body) {
+            Ok(body) => {
+                message.body.push(if message.count == 0 { '[' } else { ',' });
+                message.body.push_str(&body);
+                message.count += 1;
+            }
+            Err(error) => tracing::error!(task = name(&event.envelope), %error, "an event could not be written"),
         }
-        message.count += 1;
     }
 
     /// Sends the lists that wait, in their order, until one stays.
@@ -188,7 +189,7 @@ impl Sender<'_> {
             if message.count == 0 {
                 continue;
             }
-            message.body.push(b']');
+            message.body.push(']');
             match self.outlet.publish("task.multi", &message.body).await {
                 Fate::Sent => {}
                 Fate::Lost => {
@@ -205,11 +206,8 @@ impl Sender<'_> {
 
     /// An event with the worker's state; false if it was not sent.
     async fn tell(&self, kind: &'static str, every: f64) -> bool {
-        let state = State {
-            active: self.desk.active().len(),
-            processed: self.desk.totals().values().sum(),
-            load: load(),
-        };
+        let state =
+            State { active: self.desk.active().len(), processed: self.desk.totals().values().sum(), load: load() };
         self.worker(kind, Some(every), Some(state), None).await
     }
 
@@ -220,13 +218,12 @@ impl Sender<'_> {
         state: Option<State>,
         election: Option<&serde_json::Value>,
     ) -> bool {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let clock = self.inner.clock.forward();
-        let body = OfWorker { origin: &self.origin, clock, kind, at, every, state, election };
-        let Ok(body) = serde_json::to_vec(&body) else { return false };
+        let body = OfWorker { origin: &self.origin, clock, kind, at: now(), every, state, election };
+        let Ok(body) = serde_json::to_string(&body) else { return false };
         let sent = self.outlet.publish(&kind.replace('-', "."), &body).await == Fate::Sent;
         let node = Arc::clone(&self.origin.node);
-        self.inner.feed.tell(Notice { kind: kind.into(), node, json: Bytes::from(body) });
+        self.inner.feed.tell(Told { kind: kind.into(), node, json: Bytes::from(body) });
         sent
     }
 }
@@ -264,7 +261,7 @@ mod tests {
             !self.away.load(Ordering::Relaxed)
         }
 
-        fn publish<'a>(&'a self, key: &'a str, body: &'a [u8]) -> BoxFuture<'a, Fate> {
+        fn publish<'a>(&'a self, key: &'a str, body: &'a str) -> BoxFuture<'a, Fate> {
             async move {
                 tokio::time::sleep(Duration::from_millis(self.millis.load(Ordering::Relaxed))).await;
                 if !self.is_there() {
@@ -273,7 +270,7 @@ mod tests {
                 if self.lost.load(Ordering::Relaxed) {
                     return Fate::Lost;
                 }
-                self.all.lock().unwrap().push((key.to_owned(), serde_json::from_slice(body).unwrap()));
+                self.all.lock().unwrap().push((key.to_owned(), serde_json::from_str(body).unwrap()));
                 Fate::Sent
             }
             .boxed()
@@ -331,10 +328,12 @@ mod tests {
             ["worker.online", heartbeat, heartbeat, heartbeat, "worker.elect.ack", "task.multi", "worker.offline"]
         );
         let all = kept.all.lock().unwrap();
-        assert_eq!((&all[0].1["active"], &all[0].1["processed"], &all[0].1["freq"]), (&json!(1), &json!(4), &json!(2.0)));
+        assert_eq!(
+            (&all[0].1["active"], &all[0].1["processed"], &all[0].1["freq"]),
+            (&json!(1), &json!(4), &json!(2.0))
+        );
         assert_eq!((&all[3].1["freq"], &all[3].1["active"]), (&json!(5.0), &Value::Null));
-        let clocks: Vec<u64> =
-            all.iter().filter_map(|(_, body)| body.get("clock").and_then(Value::as_u64)).collect();
+        let clocks: Vec<u64> = all.iter().filter_map(|(_, body)| body.get("clock").and_then(Value::as_u64)).collect();
         assert!(clocks.is_sorted_by(|one, two| one < two), "{clocks:?}");
         // Another run has nothing to send.
         events.send(&Kept::default(), &Fake::default(), CancellationToken::new()).await;
@@ -423,7 +422,10 @@ mod tests {
         events.tell(&Event { what: Happening::Dead("poison".into()), ..event("wapp.add", 2) });
         let (one, two) = (feed.recv().await.unwrap(), feed.recv().await.unwrap());
         assert_eq!((&*one.kind, &*one.node, &one.fields()["queue"]), ("task-started", "w1@host", &json!("celery")));
-        assert_eq!((&*two.kind, &two.fields()["reason"], &two.fields()["name"]), ("task-dead", &json!("poison"), &json!("wapp.add")));
+        assert_eq!(
+            (&*two.kind, &two.fields()["reason"], &two.fields()["name"]),
+            ("task-dead", &json!("poison"), &json!("wapp.add"))
+        );
         assert_eq!(kept.tasks(), (0, 0));
         stop.cancel();
         task.await.unwrap();

@@ -40,7 +40,8 @@ mod tests {
 
     #[test]
     fn every_form_of_the_variable_gives_its_offset() {
-        let (winter, summer) = (Timestamp::from_second(1_795_573_092).unwrap(), Timestamp::from_second(1_784_000_000).unwrap());
+        let (winter, summer) =
+            (Timestamp::from_second(1_795_573_092).unwrap(), Timestamp::from_second(1_784_000_000).unwrap());
         for (named, in_winter, in_summer) in [
             ("UTC", 0.0, 0.0),
             ("", 0.0, 0.0),
