@@ -4,6 +4,7 @@
 //! an [`Effect`], for the caller to bring about.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -221,7 +222,7 @@ impl Commands {
             out.push_str("- rss (sample):\n");
         }
         for sample in samples.iter().step_by(each).take(most) {
-            out.push_str(&format!("-    > {sample},\n"));
+            let _ = writeln!(out, "-    > {sample},");
         }
         let end = host::resident().map(host::size).unwrap_or_default();
         (out + &format!("- rss (end): {end}.\n")).into()

@@ -71,7 +71,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 5] = [(1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"), (1, "b")];
     let (each, unit) = UNITS.into_iter().find(|(each, _)| bytes >= *each).unwrap_or((1, "b"));
-    if bytes % each == 0 {
+    if bytes.is_multiple_of(each) {
         return format!("{}{unit}", bytes / each);
     }
     let real = bytes as f64 / each as f64;

@@ -28,15 +28,12 @@ impl<'a> Tasks<'a> {
     /// As `celery inspect active` shows a task.
     pub(super) fn of(&mut self, held: &Held) -> Value {
         let envelope = &held.envelope;
-        let (args, kwargs) = match content(envelope, WHOLE.min(self.left)) {
-            Some((args, kwargs)) => {
-                self.left -= envelope.body.len();
-                (Value::from(args), Value::from(kwargs))
-            }
-            None => {
-                let (args, kwargs) = arguments(envelope);
-                (Value::from(args), Value::from(kwargs))
-            }
+        let (args, kwargs) = if let Some((args, kwargs)) = content(envelope, WHOLE.min(self.left)) {
+            self.left -= envelope.body.len();
+            (Value::from(args), Value::from(kwargs))
+        } else {
+            let (args, kwargs) = arguments(envelope);
+            (Value::from(args), Value::from(kwargs))
         };
         json!({
             "id": envelope.headers.id,

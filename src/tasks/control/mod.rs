@@ -145,7 +145,7 @@ impl Control {
     /// A request for this node.
     fn read(&self, payload: &[u8]) -> Option<Request> {
         // Clients have no clock that is worth anything, so that it goes on by itself, too.
-        self.commands.events.clock().forward();
+        self.commands.events.clock().adjust(0);
         let (headers, Value::Object(body)) = Notice::read(payload, LARGEST)? else { return None };
         self.commands.events.clock().adjust(clock(headers.get("clock")));
         match matcher::addressed(&body, &self.node) {
@@ -277,7 +277,7 @@ fn conf(config: &Config) -> Value {
         "result_backend": stats::masked(results),
         "result_expires": config.result_expires.as_secs(),
         "task_default_queue": config.queues.first(),
-        "task_time_limit": (!config.time_limit.is_zero()).then(|| config.time_limit.as_secs_f64()),
+        "task_time_limit": (!config.time_limit.is_zero()).then_some(config.time_limit.as_secs_f64()),
         "timezone": "UTC",
         "worker_concurrency": config.concurrency,
         "worker_send_task_events": config.events,

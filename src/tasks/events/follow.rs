@@ -25,7 +25,9 @@ impl Feed {
                 heard = subscription.next() => heard,
             };
             if let Heard::Message { payload, .. } = heard {
-                told(&payload, but).into_iter().for_each(|one| self.tell(one));
+                for one in told(&payload, but) {
+                    self.tell(one);
+                }
             }
         }
     }

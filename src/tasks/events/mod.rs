@@ -104,6 +104,7 @@ impl Events {
     }
 
     /// Publishes events about tasks from now on, or no longer; whether that is a change.
+    #[must_use]
     pub fn enable(&self, wanted: bool) -> bool {
         self.0.wanted.swap(wanted, Ordering::Relaxed) != wanted
     }
