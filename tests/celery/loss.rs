@@ -10,11 +10,15 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::journey::tail;
+use crate::proxy::Proxy;
 use crate::rig::{PYTHON, Program, Rig, Worker, celery};
-use crate::support::{Proxy, Redis};
+use crate::support::Redis;
 
 /// How long before the kill a run may have ended, in seconds: its acknowledgement is a round trip behind.
 const MOMENT: f64 = 0.5;
+
+/// What was answered outlives a crash of the server.
+const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 /// How much happens.
 struct Plan {
@@ -90,7 +94,7 @@ struct Crew {
 
 impl Plan {
     fn carry_out(&self) {
-        let mut rig = Rig::on(Redis::durable());
+        let mut rig = Rig::on(Redis::with(DURABLE));
         let proxy = Proxy::before(rig.redis.address());
         rig.broker = Some(Redis::url_at(proxy.address()));
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();

@@ -13,6 +13,8 @@ mod flags;
 mod journey;
 mod loss;
 mod mixed;
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[path = "../support/python.rs"]
 mod python;
 mod rig;

@@ -4,7 +4,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ struct Shared {
     server: SocketAddr,
     stalled: AtomicBool,
     refusing: AtomicBool,
-    accepted: AtomicUsize,
     /// Both ends of each connection, until it has ended.
     ends: Mutex<Vec<[TcpStream; 2]>>,
 }
@@ -35,7 +34,6 @@ impl Proxy {
             server,
             stalled: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
-            accepted: AtomicUsize::new(0),
             ends: Mutex::new(Vec::new()),
         });
         let ours = shared.clone();
@@ -65,18 +63,13 @@ impl Proxy {
         }
     }
 
-    /// Ends all connections; gives how many there were.
-    pub fn cut(&self) -> usize {
+    /// Ends all connections.
+    pub fn cut(&self) {
         let mut ends = self.shared.ends.lock().unwrap();
         for end in ends.iter().flatten() {
             let _ = end.shutdown(Shutdown::Both);
         }
-        std::mem::take(&mut *ends).len()
-    }
-
-    /// How many connections it has taken so far.
-    pub fn accepted(&self) -> usize {
-        self.shared.accepted.load(Ordering::SeqCst)
+        ends.clear();
     }
 }
 
@@ -86,7 +79,6 @@ impl Shared {
             return;
         }
         let Ok(server) = TcpStream::connect(self.server) else { return };
-        self.accepted.fetch_add(1, Ordering::SeqCst);
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let copy = |stream: &TcpStream| stream.try_clone().unwrap();
         self.ends.lock().unwrap().push([copy(&client), copy(&server)]);

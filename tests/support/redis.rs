@@ -18,28 +18,24 @@ pub struct Redis {
     folder: tempfile::TempDir,
     port: u16,
     tls_port: u16,
-    durable: bool,
+    options: &'static [&'static str],
     running: Option<(Child, u32)>,
 }
 
 impl Redis {
     /// Starts one that keeps nothing over a restart.
     pub fn start() -> Self {
-        Self::make(false)
+        Self::with(&[])
     }
 
-    /// Starts one that has written each command to its file before it answers: what was answered outlives a crash of it.
-    pub fn durable() -> Self {
-        Self::make(true)
-    }
-
-    fn make(durable: bool) -> Self {
+    /// Starts one with options of the server's own, as in `--appendonly yes`.
+    pub fn with(options: &'static [&'static str]) -> Self {
         let folder = tempfile::Builder::new().prefix("beacon-redis-").tempdir_in("/tmp").unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
         fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
         fs::write(folder.path().join("certificate.pem"), certificate.pem()).unwrap();
-        let mut server = Self { folder, port: free_port(), tls_port: free_port(), durable, running: None };
+        let mut server = Self { folder, port: free_port(), tls_port: free_port(), options, running: None };
         assert!(server.try_start(), "Redis does not start; is the package redis-server there?\n{}", server.log());
         server
     }
@@ -50,10 +46,10 @@ impl Redis {
         let mut command = Command::new("sh");
         command
             .args(["-c", SCRIPT, "sh", "--bind", "127.0.0.1", "--port", &port, "--unixsocket", "socket"])
-            .args(["--save", "", "--appendonly", if self.durable { "yes" } else { "no" }, "--appendfsync", "always"])
-            .args(["--requirepass", PASSWORD])
+            .args(["--save", "", "--appendonly", "no", "--requirepass", PASSWORD])
             .args(["--tls-port", &tls_port, "--tls-auth-clients", "no", "--tls-ca-cert-file", "certificate.pem"])
             .args(["--tls-cert-file", "certificate.pem", "--tls-key-file", "key.pem"])
+            .args(self.options)
             .current_dir(self.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -82,7 +78,7 @@ impl Redis {
         }
     }
 
-    /// Starts it again where it was: empty, unless it is durable.
+    /// Starts it again where it was: empty, unless its options say otherwise.
     pub fn start_again(&mut self) {
         assert!(self.try_start(), "Redis does not start again:\n{}", self.log());
     }
