@@ -24,7 +24,7 @@ use std::time::Duration;
 
 pub use config::{Arguments, Command, Config, Http, Mail, Sql};
 pub use mail::Error as MailError;
-pub use sealed::{Error as SealError, QUEUE, Seal, TASK as ACCOUNT_MAIL, arguments as account_mail};
+pub use sealed::{Error as SealError, Seal, TASK as ACCOUNT_MAIL, relay};
 
 use crate::db::Pool;
 use crate::http::Outbound;
@@ -181,10 +181,10 @@ fn job(section: &str, task: &str, config: &Config, means: &Means<'_>) -> Result<
     let time_limit = if config.time_limit.is_zero() { means.time_limit } else { config.time_limit };
     let mut settings = Settings { time_limit, ..settings(config) };
     let handler: Arc<dyn Handler> = if let Some(mail) = &config.mail {
-        let failed = |source| Error::Templates { section: section.to_owned(), source };
-        let folder = if mail.templates.as_os_str().is_empty() { means.templates } else { mail.templates.as_path() };
-        let templates =
-            if folder.as_os_str().is_empty() { Folder::default() } else { Folder::load(folder).map_err(failed)? };
+        let templates = match templates(mail, means.templates) {
+            Ok(templates) => templates,
+            Err(source) => return Err(Error::Templates { section: section.to_owned(), source }),
+        };
         let made = mail::Post::new(mail, means.mailer.clone(), Arc::new(templates));
         Arc::new(made.map_err(|source| Error::Mail { section: section.to_owned(), source })?)
     } else if let Some(http) = &config.http {
@@ -203,6 +203,23 @@ fn job(section: &str, task: &str, config: &Config, means: &Means<'_>) -> Result<
         return Err(unusable("says nothing of what the task does".into()));
     };
     Ok(Job { task: task.to_owned(), settings, handler })
+}
+
+/// The templates of a section's own folder, all of which must be good; else those of `[mail]`, whose folder may be missing
+/// and may hold what is no template of ours, as it always might.
+fn templates(mail: &Mail, shared: &Path) -> Result<Folder, crate::mail::Error> {
+    if !mail.templates.as_os_str().is_empty() {
+        let (templates, mut errors) = Folder::load(&mail.templates)?;
+        return if errors.is_empty() { Ok(templates) } else { Err(errors.swap_remove(0)) };
+    }
+    if shared.as_os_str().is_empty() {
+        return Ok(Folder::default());
+    }
+    let (templates, errors) = Folder::load(shared).unwrap_or_else(|error| (Folder::default(), vec![error]));
+    for error in errors {
+        tracing::warn!(error = %crate::error::chain(&error), "a template of mails cannot be used by tasks");
+    }
+    Ok(templates)
 }
 
 fn settings(config: &Config) -> Settings {

@@ -32,13 +32,14 @@ pub struct Words {
 }
 
 impl Folder {
-    /// Reads a folder's templates, all but those of accounts' mails.
+    /// Reads a folder's templates, all but those of accounts' mails. Gives those that can be used, and why others cannot.
     ///
     /// # Errors
-    /// The folder or a template that cannot be read or used.
-    pub fn load(folder: &Path) -> Result<Self, Error> {
+    /// The folder cannot be read.
+    pub fn load(folder: &Path) -> Result<(Self, Vec<Error>), Error> {
         let failed = |source| Error::File { path: folder.to_owned(), source };
         let mut found = BTreeMap::<String, Texts>::new();
+        let mut errors = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             let part = |part: Option<&std::ffi::OsStr>| part.and_then(std::ffi::OsStr::to_str).map(str::to_owned);
@@ -47,9 +48,13 @@ impl Folder {
             if !known || name.starts_with('.') || Kind::ALL.iter().any(|kind| kind.name() == name) {
                 continue;
             }
-            let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
-            let text = if kind == "subject" { text.trim_end() } else { &text };
-            let template = Template::read(&path.display().to_string(), text, kind == "html", Vocabulary::Free)?;
+            let template = match read(&path, &kind) {
+                Ok(template) => template,
+                Err(error) => {
+                    errors.push(error);
+                    continue;
+                }
+            };
             let texts = found.entry(name).or_default();
             match kind.as_str() {
                 "subject" => texts.subject = Some(template),
@@ -58,7 +63,7 @@ impl Folder {
             }
         }
         found.retain(|_, texts| texts.text.is_some() || texts.html.is_some());
-        Ok(Self(found))
+        Ok((Self(found), errors))
     }
 
     /// Whether there is a template of that name.
@@ -90,6 +95,12 @@ impl Folder {
     }
 }
 
+fn read(path: &Path, kind: &str) -> Result<Template, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let text = if kind == "subject" { text.trim_end() } else { &text };
+    Template::read(&path.display().to_string(), text, kind == "html", Vocabulary::Free)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -106,7 +117,8 @@ mod tests {
         write("recovery.txt", "{{ .Token }}");
         write("lonely.subject", "x");
         write("notes.md", "{{ broken");
-        let templates = Folder::load(folder.path()).unwrap();
+        let (templates, errors) = Folder::load(folder.path()).unwrap();
+        assert!(errors.is_empty());
         assert_eq!(templates.names().collect::<Vec<_>>(), ["bill"]);
         let values = json!({"number": "7\r\nBcc: x@example.org", "name": "<Ann>"}).as_object().cloned().unwrap();
         let words = templates.render("bill", &values).unwrap().unwrap();
@@ -116,6 +128,9 @@ mod tests {
         assert_eq!(templates.render("bill", &Map::new()).unwrap().unwrap_err(), "number");
         assert!(templates.render("other", &values).is_none() && !templates.has("lonely"));
         write("bad.txt", "{{ nonsense }}");
-        assert!(Folder::load(folder.path()).is_err());
+        let (templates, errors) = Folder::load(folder.path()).unwrap();
+        assert!(templates.has("bill") && !templates.has("bad"));
+        assert!(errors.len() == 1 && errors[0].to_string().contains("bad.txt, line 1"), "{errors:?}");
+        assert!(Folder::load(&folder.path().join("none")).is_err());
     }
 }
