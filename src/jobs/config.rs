@@ -250,6 +250,10 @@ impl Config {
                 "Use \"10/s\", \"100/m\" or \"1000/h\".",
             ));
         }
+        // A limit may count by the queue besides.
+        if let Err(problem) = Text::parse(&self.limit_key.replace("{queue}", "{task}")) {
+            faults.push(Fault::new("limit_key", problem, "Use {kwargs.NAME}, {args.0}, {task} or {queue}."));
+        }
         if !self.limit_key.is_empty() && self.limit_rate.is_empty() && self.limit_concurrency == 0 {
             let fix = "Set limit_concurrency or limit_rate, or remove it.";
             faults.push(Fault::new("limit_key", "is set, and nothing is limited by it", fix));
@@ -402,5 +406,96 @@ impl Command {
             faults.push(Fault::new("directory", "is no whole path", "Begin it with /."));
         }
         faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(config: &Config) -> Vec<String> {
+        config.validate().into_iter().map(|fault| fault.key).collect()
+    }
+
+    fn command() -> Config {
+        Config { command: Some(Command { run: vec!["/bin/true".into()], ..Command::default() }), ..Config::default() }
+    }
+
+    fn http(http: Http) -> Config {
+        Config { http: Some(http), ..Config::default() }
+    }
+
+    #[test]
+    fn a_task_does_one_thing() {
+        assert!(keys(&command()).is_empty());
+        assert_eq!(keys(&Config::default()), ["command"]);
+        assert_eq!(keys(&Config { sql: Some(Sql::default()), ..command() }), ["command"]);
+        for kind in [
+            Config { mail: Some(Mail::default()), ..Config::default() },
+            Config { sql: Some(Sql::default()), ..Config::default() },
+            http(Http::default()),
+        ] {
+            assert!(keys(&kind).is_empty(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn limits_fit_together() {
+        let rate = |text: &str| Config { limit_rate: text.into(), ..command() };
+        assert_eq!(rate("10/s").rate(), Some((10, Duration::from_secs(1))));
+        assert_eq!(rate(" 1000 / h").rate(), Some((1000, Duration::from_hours(1))));
+        for bad in ["10", "0/s", "x/m", "1/d", "-1/s"] {
+            assert_eq!(keys(&rate(bad)), ["limit_rate"], "{bad}");
+        }
+        assert_eq!(keys(&Config { limit_key: "{kwarg.x}".into(), ..rate("1/s") }), ["limit_key"]);
+        assert!(keys(&Config { limit_key: "{queue}:{kwargs.x}".into(), ..rate("1/s") }).is_empty());
+        assert_eq!(keys(&Config { limit_key: "x".into(), ..command() }), ["limit_key"]);
+        assert_eq!(keys(&Config { retry_delay: Duration::from_hours(2), ..command() }), ["retry_delay"]);
+        assert_eq!(keys(&Config { soft_time_limit: Duration::from_hours(2), ..command() }), ["soft_time_limit"]);
+    }
+
+    #[test]
+    fn each_kind_tells_what_cannot_be_meant() {
+        let url = || Http { url: "https://example.org/".into(), ..Http::default() };
+        for (config, key) in [
+            (http(Http { url: "http://example.org/".into(), ..url() }), "http.url"),
+            (http(Http { url: "https://{kwargs.host}/".into(), ..url() }), "http.url"),
+            (http(Http { hosts: vec!["a.example".into()], ..url() }), "http.hosts"),
+            (http(Http { hosts: vec!["https://a.example".into()], ..Http::default() }), "http.hosts"),
+            (http(Http { method: "TRACE".into(), ..url() }), "http.method"),
+            (http(Http { body: "{".into(), ..url() }), "http.body"),
+            (http(Http { secret: Secret::new("x"), ..url() }), "http.secret"),
+            (http(Http { timeout: Duration::ZERO, ..url() }), "http.timeout"),
+            (http(Http { headers: [("host".to_owned(), Secret::new("x"))].into(), ..url() }), "http.headers.host"),
+        ] {
+            assert_eq!(keys(&config), [key]);
+        }
+        let run =
+            |run: &[&str]| Command { run: run.iter().map(|text| (*text).to_owned()).collect(), ..Command::default() };
+        for (command, key) in [
+            (run(&[]), "command.run"),
+            (run(&["true"]), "command.run"),
+            (Command { output_bytes: 0, ..run(&["/bin/true"]) }, "command.output_bytes"),
+            (Command { directory: "x".into(), ..run(&["/bin/true"]) }, "command.directory"),
+            (Command { env: [("A=B".to_owned(), Secret::default())].into(), ..run(&["/bin/true"]) }, "command.env.A=B"),
+        ] {
+            assert_eq!(keys(&Config { command: Some(command), ..Config::default() }), [key]);
+        }
+        let sql = |function: &str, functions: &[&str]| Config {
+            sql: Some(Sql {
+                function: function.into(),
+                functions: functions.iter().map(|text| (*text).to_owned()).collect(),
+                ..Sql::default()
+            }),
+            ..Config::default()
+        };
+        assert_eq!(keys(&sql("close_month", &[])), ["sql.function"]);
+        assert_eq!(keys(&sql("", &["*"])), ["sql.functions"]);
+        assert_eq!(keys(&sql("a.b", &["a.*"])), ["sql.functions"]);
+        let mail = |mail: Mail| Config { mail: Some(mail), ..Config::default() };
+        assert_eq!(keys(&mail(Mail { to: vec!["nobody".into()], ..Mail::default() })), ["mail.to"]);
+        assert_eq!(keys(&mail(Mail { to: vec!["{mail}".into()], ..Mail::default() })), ["mail.to"]);
+        assert_eq!(keys(&mail(Mail { reply_to: "x".into(), ..Mail::default() })), ["mail.reply_to"]);
+        assert_eq!(keys(&mail(Mail { template: "../x".into(), ..Mail::default() })), ["mail.template"]);
     }
 }

@@ -6,7 +6,7 @@
 //! name with an error and drop it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
@@ -20,13 +20,13 @@ use tokio_postgres::types::Type;
 use super::call::{bind, string, unusable};
 use super::mail::deliver;
 use crate::db::Pool;
-use crate::mail::{Mail, Mailer};
+use crate::error::chain;
+use crate::mail::{Mail, Mailer, Relay};
 use crate::tasks::native::{Call, Failure, Handler, Settings};
+use crate::tasks::{self, Client, NewTask};
 
 /// The task's name.
 pub const TASK: &str = "beacon.account_mail";
-/// Its queue: Beacons with this database work on it.
-pub const QUEUE: &str = "beacon";
 /// What is sealed for another purpose is no mail.
 const PURPOSE: &[u8] = b"beacon.account_mail";
 /// The key's name in beacon.settings.
@@ -118,12 +118,36 @@ async fn fetch(owner: &Pool) -> Result<RandomizedNonceKey, Error> {
     RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| Error::Key)
 }
 
-/// The arguments of the task that sends a mail.
-///
-/// # Errors
-/// The database is away.
-pub async fn arguments(seal: &Seal, mail: &Mail) -> Result<Map<String, Value>, Error> {
-    Ok(Map::from_iter([("sealed".to_owned(), seal.close(mail).await?.into())]))
+/// Lets tasks carry mails, each for so long at most: what [`Mailer::hand_over`] wants.
+#[must_use]
+pub fn relay(client: Client, seal: Seal, give_up_after: Duration) -> Relay {
+    Box::new(move |mail| {
+        let (client, seal) = (client.clone(), seal.clone());
+        async move {
+            let sent = send(&client, &seal, &mail, give_up_after).await;
+            if let Err(error) = &sent {
+                tracing::warn!(%error, "a mail is sent from here, and not by a task");
+            }
+            sent.is_ok()
+        }
+        .boxed()
+    })
+}
+
+async fn send(client: &Client, seal: &Seal, mail: &Mail, give_up_after: Duration) -> Result<(), String> {
+    let told = |error: &(dyn std::error::Error + 'static)| chain(error).to_string();
+    let sealed = seal.close(mail).await.map_err(|error| told(&error))?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let task = NewTask {
+        task: TASK.into(),
+        kwargs: Map::from_iter([("sealed".to_owned(), sealed.into())]),
+        id: Some(mail.id.clone()),
+        queue: Some(tasks::QUEUE.into()),
+        expires: Some((now + give_up_after).as_secs_f64()),
+        ignore_result: Some(true),
+        ..NewTask::default()
+    };
+    client.send(&task).await.map(drop).map_err(|error| told(&error))
 }
 
 /// The task.

@@ -9,11 +9,14 @@ use beacon::http::Outbound;
 use beacon::jobs::{self, ACCOUNT_MAIL, Arguments, Config, Job, Means, Seal};
 use beacon::mail::{self, Kind, Mailer, Values};
 use beacon::secret::Secret;
+use beacon::tasks::broker::Broker;
 use beacon::tasks::native::{Again, Call, Failure, Progress};
+use beacon::tasks::results::Results;
+use beacon::tasks::{self, Client, Defaults, Transport};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Behaviour, Postgres, Smtp};
+use crate::support::{Behaviour, Postgres, Redis, Smtp};
 
 const ID: &str = "6f9b0b2e-8f9a-4a44-9d0f-0c5b7a8f1d11";
 
@@ -164,26 +167,42 @@ fn a_refused_mail_fails_and_a_delayed_one_is_tried_again() {
 
 #[test]
 fn mails_of_accounts_are_handed_over_sealed_and_sent_by_a_task() {
+    let redis = Redis::start();
     let smtp = Smtp::start();
     let database = Postgres::shared().database();
     run(async {
         let (ours, other) = (open(&database.url()), open(&database.url()));
         ours.prepare().await.unwrap();
         let mailer = mailer(&smtp);
-        let (sender, mut handed) = tokio::sync::mpsc::unbounded_channel();
-        let seal = Seal::new(ours.owner().clone());
-        mailer.hand_over(Box::new(move |mail| {
-            let (sender, seal) = (sender.clone(), seal.clone());
-            Box::pin(async move {
-                let arguments = jobs::account_mail(&seal, &mail).await.unwrap();
-                sender.send(arguments).is_ok()
-            })
-        }));
+        let url = Secret::new(redis.url());
+        let broker = Broker::new(&url, &Transport::default()).unwrap();
+        let results = Results::new(&url, &Transport::default(), Duration::from_hours(1)).unwrap();
+        let keeping = tokio::spawn(broker.clone().keep());
+        let begun = Instant::now();
+        while !broker.is_connected() {
+            assert!(begun.elapsed() < Duration::from_secs(30));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let defaults = Defaults { queue: "celery".into(), origin: tasks::origin(), bytes: 1 << 20 };
+        let client = Client::new(broker.clone(), results, defaults);
+        mailer.hand_over(jobs::relay(client, Seal::new(ours.owner().clone()), Duration::from_mins(15)));
         let values = Values { token: "314159", ..Values::default() };
         mailer.send(Kind::Reauthentication, "ann@example.org", &values).unwrap();
-        let kwargs = Value::Object(handed.recv().await.unwrap());
-        assert!(!kwargs.to_string().contains("314159") && !kwargs.to_string().contains("ann"), "{kwargs}");
+        let begun = Instant::now();
+        let envelope = loop {
+            let mut found = broker.peek(tasks::QUEUE, 0, 10).await.unwrap_or_default();
+            if let Some(envelope) = found.pop() {
+                break envelope;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let (raw, body) = (String::from_utf8_lossy(&envelope.raw), String::from_utf8_lossy(&envelope.body));
+        assert!([&raw, &body].iter().all(|text| !text.contains("314159") && !text.contains("ann")), "{raw} {body}");
+        assert_eq!((envelope.headers.task.as_str(), envelope.headers.ignore_result), (ACCOUNT_MAIL, Some(true)));
+        assert!(envelope.headers.expires.is_some());
         assert_eq!(smtp.received(), 0);
+        let kwargs = serde_json::from_str::<Value>(&body).unwrap()[1].take();
         // Another Beacon on the same database.
         let jobs = jobs::jobs(&BTreeMap::new(), &means(mailer.clone(), Path::new(""), Some(&other))).unwrap();
         perform(&jobs, call(ACCOUNT_MAIL, json!([]), kwargs.clone())).await.unwrap();
@@ -196,9 +215,11 @@ fn mails_of_accounts_are_handed_over_sealed_and_sent_by_a_task() {
         let failure = perform(&jobs, call(ACCOUNT_MAIL, json!([]), kwargs)).await.unwrap_err();
         assert_eq!(failure.again, Again::Never);
         // Nobody takes it over: it is sent from here.
-        drop(handed);
+        drop(redis);
         mailer.send(Kind::Reauthentication, "bob@example.org", &values).unwrap();
         assert_eq!(smtp.take("bob@example.org").code(6), "314159");
+        broker.close().await;
+        keeping.abort();
     });
 }
 
