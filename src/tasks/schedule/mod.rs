@@ -2,5 +2,9 @@
 //! however many Beacons run.
 
 mod config;
+mod cron;
+mod timing;
 
 pub use config::Entry;
+pub use cron::{BadPattern, Pattern};
+pub use timing::{Due, Timing};
