@@ -3,8 +3,12 @@
 
 mod config;
 mod cron;
+mod plan;
+mod store;
 mod timing;
 
 pub use config::Entry;
 pub use cron::{BadPattern, Pattern};
+pub use plan::{Exported, Plan, Source, Unusable, When};
+pub use store::{Store, StoreError};
 pub use timing::{Due, Timing};
