@@ -43,6 +43,8 @@ impl Redis {
     fn try_start(&mut self) -> bool {
         const SCRIPT: &str = r#"redis-server "$@" >log 2>&1 & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null; wait"#;
         let (port, tls_port) = (self.port.to_string(), self.tls_port.to_string());
+        // What the last one wrote there is not to be read for the next one's.
+        let _ = fs::remove_file(self.folder.path().join("log"));
         let mut command = Command::new("sh");
         command
             .args(["-c", SCRIPT, "sh", "--bind", "127.0.0.1", "--port", &port, "--unixsocket", "socket"])
