@@ -5,6 +5,7 @@ import json
 from celery import __version__ as celery_version
 from celery.utils.serialization import jsonify
 from celery.utils.time import rate
+from kombu.utils import json as kombu_json
 from kombu.utils.encoding import safe_repr
 
 from . import store
@@ -190,14 +191,47 @@ def schedule(app):
         entries.append({
             'name': str(name),
             'task': entry.task,
-            'args': plain(list(entry.args or ())),
-            'kwargs': plain(dict(entry.kwargs or {})),
-            'options': plain(dict(entry.options or {})),
+            'args': typed(list(entry.args or ())),
+            'kwargs': typed(dict(entry.kwargs or {})),
+            'options': sent_with(app, entry),
             # Its arguments are computed when it is due: ask the clerk for the message.
             'lazy': any(isinstance(value, BeatLazyFunc) for value in values),
             'schedule': timing,
         })
     return entries, warnings
+
+
+def typed(value):
+    """As kombu writes it into a message, dates and decimals included."""
+    try:
+        return json.loads(kombu_json.dumps(value))
+    except (TypeError, ValueError):
+        return plain(value)
+
+
+def sent_with(app, entry):
+    """The options that beat sends an entry with: the task's own and the router's among them."""
+    task = app.tasks.get(entry.task)
+    options = dict(task._get_exec_options() if task is not None else {}, **(entry.options or {}))
+    found = {'headers': plain(dict(options.get('headers') or {}))}
+    for name in ('expires', 'countdown', 'time_limit', 'soft_time_limit'):
+        value = seconds(options.get(name)) if isinstance(options.get(name), (int, float, datetime.timedelta)) else None
+        if value is not None:
+            found[name] = value
+    priority = options.get('priority')
+    found['priority'] = app.conf.task_default_priority if priority is None else priority
+    if options.get('ignore_result') is not None:
+        found['ignore_result'] = bool(options['ignore_result'])
+    try:
+        route = app.amqp.router.route(
+            dict(options), entry.task, list(entry.args or ()), dict(entry.kwargs or {}), task_type=task)
+        queue = route.get('queue')
+    except Exception:
+        # Such as a queue that the application does not know: Celery would send nothing, and say why each time.
+        queue = options.get('queue')
+    if queue is not None:
+        found['queue'] = getattr(queue, 'name', None) or str(queue)
+    return found
 
 
 class Unsupported(Exception):
