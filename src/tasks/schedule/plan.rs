@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::config::{Entry, SHORTEST, zone};
 use super::cron::{BadPattern, Pattern};
 use super::timing::Timing;
+use crate::tasks::python::{Schedule, Timing as Given};
 
 /// Where an entry comes from. Of two with one name, the first of these counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,52 +23,6 @@ pub enum Source {
     Database,
     /// The Celery application.
     Application,
-}
-
-/// An entry of a Celery application's `beat_schedule`, as its process tells it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Exported {
-    /// The entry's name.
-    pub name: String,
-    /// The task's.
-    pub task: String,
-    /// The arguments.
-    #[serde(default)]
-    pub args: Vec<Value>,
-    /// The named arguments.
-    #[serde(default)]
-    pub kwargs: Map<String, Value>,
-    /// Those of apply_async, with the queue that the application's router has found for it. `queue`, `priority`,
-    /// `expires` and `countdown` (in seconds), `headers`, `time_limit`, `soft_time_limit` and `ignore_result` count.
-    #[serde(default)]
-    pub options: Map<String, Value>,
-    /// When.
-    pub when: When,
-}
-
-/// When an entry of a Celery application is due.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum When {
-    /// `crontab`, its fields as sets.
-    Crontab {
-        /// 0 to 59.
-        minute: Vec<u8>,
-        /// 0 to 23.
-        hour: Vec<u8>,
-        /// 0 (Sunday) to 6.
-        day_of_week: Vec<u8>,
-        /// 1 to 31.
-        day_of_month: Vec<u8>,
-        /// 1 to 12.
-        month_of_year: Vec<u8>,
-        /// The zone's name.
-        timezone: String,
-    },
-    /// `schedule`: every so many seconds.
-    Interval(f64),
-    /// Anything else, such as `solar`, by its short form: it is left out, with a warning.
-    Other(String),
 }
 
 /// What is sent, and when.
@@ -123,9 +78,11 @@ pub enum Unusable {
     /// The interval.
     #[error("its interval is less than a second")]
     Interval,
-    /// A kind of schedule that only its own process could work out.
-    #[error("its kind of schedule ({0}) has no times that could be known before: only crontab and intervals do")]
-    Kind(String),
+    /// Arguments that only the application could compute.
+    #[error(
+        "its arguments are computed by the application each time (BeatLazyFunc), which only its own process can do"
+    )]
+    Lazy,
     /// The arguments.
     #[error("its arguments are no JSON")]
     Arguments,
@@ -164,21 +121,26 @@ impl Plan {
         })
     }
 
-    /// Of a Celery application.
+    /// Of a Celery application, whose options are those that apply when it is sent: the task's own and its router's
+    /// among them.
     ///
     /// # Errors
-    /// A kind of schedule that cannot be worked out here, or values that make no sense.
-    pub fn of_application(exported: &Exported) -> Result<Self, Unusable> {
+    /// Arguments that cannot be worked out here, or times that make no sense.
+    pub fn of_application(exported: &Schedule) -> Result<Self, Unusable> {
         let options = &exported.options;
         let text = |key: &str| options.get(key).and_then(Value::as_str).map(str::to_owned);
         let number = |key: &str| options.get(key).and_then(Value::as_f64);
-        let (timing, when, timezone) = match &exported.when {
-            When::Interval(seconds) => {
+        if exported.lazy {
+            return Err(Unusable::Lazy);
+        }
+        let (timing, when, timezone) = match &exported.timing {
+            Given::Interval { seconds, relative } => {
                 let every = Duration::try_from_secs_f64(*seconds).map_err(|_| Unusable::Interval)?;
                 let (timing, when) = of_interval(every)?;
+                let timing = if *relative { timing.relative() } else { timing };
                 (timing, when, "UTC".to_owned())
             }
-            When::Crontab { minute, hour, day_of_week, day_of_month, month_of_year, timezone } => {
+            Given::Crontab { minute, hour, day_of_week, day_of_month, month_of_year, timezone } => {
                 let pattern = Pattern::of_sets(minute, hour, day_of_month, month_of_year, day_of_week)?;
                 let fields = [
                     written(minute, 0, 59),
@@ -189,7 +151,6 @@ impl Plan {
                 ];
                 (Timing::Pattern(pattern, known_zone(timezone)?), fields.join(" "), timezone.clone())
             }
-            When::Other(kind) => return Err(Unusable::Kind(kind.clone())),
         };
         Ok(Self {
             name: exported.name.as_str().into(),
@@ -262,13 +223,14 @@ mod tests {
 
     #[test]
     fn an_entry_of_a_celery_application_is_understood() {
-        let exported: Exported = serde_json::from_value(json!({
-            "name": "mondays", "task": "app.report", "args": [1], "kwargs": {"a": 2},
+        let exported: Schedule = serde_json::from_value(json!({
+            "name": "mondays", "task": "app.report", "args": [1], "kwargs": {"a": 2}, "lazy": false,
             "options": {"queue": "slow", "priority": 3, "expires": 15.0, "headers": {"x": 1}, "time_limit": 60},
-            "when": {"crontab": {
-                "minute": [0, 30], "hour": [1, 2, 3, 4, 9], "day_of_week": [1], "day_of_month": (1..=31).collect::<Vec<u8>>(),
-                "month_of_year": (1..=12).collect::<Vec<u8>>(), "timezone": "Europe/Zurich"
-            }}
+            "schedule": {
+                "kind": "crontab", "minute": [0, 30], "hour": [1, 2, 3, 4, 9], "day_of_week": [1],
+                "day_of_month": (1..=31).collect::<Vec<u8>>(), "month_of_year": (1..=12).collect::<Vec<u8>>(),
+                "timezone": "Europe/Zurich"
+            }
         }))
         .unwrap();
         let plan = Plan::of_application(&exported).unwrap();
@@ -276,18 +238,20 @@ mod tests {
         assert_eq!((plan.queue.as_deref(), plan.priority, plan.expires), (Some("slow"), 3, Some(15.0)));
         assert_eq!(plan.time_limit, Some(60.0));
         assert_eq!(plan.times(), "0,30 1-4,9 * * 1 Europe/Zurich");
-        let every = Exported { when: When::Interval(90.0), options: Map::new(), ..exported.clone() };
-        let plan = Plan::of_application(&every).unwrap();
-        assert_eq!((plan.when.as_str(), plan.timing.next(0)), ("every 1m 30s", Some(90_000)));
-        for (when, says) in [
-            (When::Other("<solar: sunset>".into()), "solar"),
-            (When::Interval(0.2), "second"),
-            (When::Interval(-1.0), "second"),
-            (When::Interval(f64::NAN), "second"),
-        ] {
-            let error = Plan::of_application(&Exported { when, ..exported.clone() }).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
+        let interval = |seconds, relative| Schedule {
+            timing: Given::Interval { seconds, relative },
+            options: Map::new(),
+            ..exported.clone()
+        };
+        let plan = Plan::of_application(&interval(90.0, false)).unwrap();
+        assert_eq!((plan.when.as_str(), plan.timing.next(1_000)), ("every 1m 30s", Some(91_000)));
+        let plan = Plan::of_application(&interval(90.0, true)).unwrap();
+        assert_eq!(plan.timing.next(61_000), Some(150_000), "counted from the full minute");
+        for seconds in [0.2, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(Plan::of_application(&interval(seconds, false)).unwrap_err(), Unusable::Interval);
         }
+        let lazy = Plan::of_application(&Schedule { lazy: true, ..exported });
+        assert_eq!(lazy.unwrap_err(), Unusable::Lazy);
     }
 
     #[test]

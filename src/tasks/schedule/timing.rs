@@ -24,8 +24,13 @@ const COUNTED: u64 = 10_000;
 pub enum Timing {
     /// At the times of a pattern.
     Pattern(Pattern, TimeZone),
-    /// Every so often, counted from the last time, in milliseconds.
-    Every(i64),
+    /// Every so often, in milliseconds, counted from the last time cut to a whole number of `unit`.
+    Every {
+        /// The interval.
+        every: i64,
+        /// 1, or a minute, an hour or a day.
+        unit: i64,
+    },
 }
 
 /// A time that has come.
@@ -42,7 +47,7 @@ impl Timing {
     #[must_use]
     pub fn next(&self, after: i64) -> Option<i64> {
         match self {
-            Self::Every(every) => after.checked_add(*every),
+            Self::Every { every, unit } => (after - after.rem_euclid(*unit)).checked_add(*every),
             Self::Pattern(pattern, zone) => pattern.next(zone, after),
         }
     }
@@ -51,9 +56,10 @@ impl Timing {
     #[must_use]
     pub fn due(&self, after: i64, now: i64) -> Option<Due> {
         match self {
-            Self::Every(every) => {
-                let turns = now.checked_sub(after)? / every;
-                (turns >= 1).then(|| Due { slot: after + turns * every, missed: turns as u64 - 1 })
+            Self::Every { every, unit } => {
+                let from = after - after.rem_euclid(*unit);
+                let turns = now.checked_sub(from)? / every;
+                (turns >= 1).then(|| Due { slot: from + turns * every, missed: turns as u64 - 1 })
             }
             Self::Pattern(pattern, zone) => pattern.due(zone, after, now),
         }
@@ -62,7 +68,20 @@ impl Timing {
     /// An interval; at least a millisecond.
     #[must_use]
     pub fn every(interval: Duration) -> Self {
-        Self::Every(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1))
+        Self::Every { every: i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1), unit: 1 }
+    }
+
+    /// The same interval as Celery counts it with `relative`: from the full minute, hour or day, whichever is the largest
+    /// that fits into it.
+    #[must_use]
+    pub fn relative(self) -> Self {
+        const UNITS: [i64; 3] = [86_400_000, 3_600_000, 60_000];
+        match self {
+            Self::Every { every, .. } => {
+                Self::Every { every, unit: UNITS.into_iter().find(|unit| *unit <= every).unwrap_or(1) }
+            }
+            pattern @ Self::Pattern(..) => pattern,
+        }
     }
 }
 
