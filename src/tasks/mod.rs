@@ -16,6 +16,7 @@ mod event;
 pub mod events;
 pub mod limits;
 pub mod native;
+pub mod outbox;
 pub mod python;
 pub mod results;
 mod runner;

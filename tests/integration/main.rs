@@ -21,10 +21,12 @@ mod jobs;
 mod life;
 mod managed;
 mod nss;
+mod outbox;
 #[path = "../support/python.rs"]
 mod python;
 mod quota;
 mod rest;
+mod schedules;
 mod services;
 #[path = "../support/mod.rs"]
 mod support;
