@@ -7,6 +7,7 @@
 //! and those of a Celery application in a child process.
 
 pub mod broker;
+pub mod canvas;
 mod client;
 mod config;
 pub mod control;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::canvas::repr;
 use super::limits::Shared;
 use super::wire::Envelope;
 
@@ -201,32 +202,9 @@ impl Exception {
     /// One of another module of Python's, as in "celery.exceptions".
     #[must_use]
     pub fn of(module: &str, class: &str, message: String) -> Self {
-        let repr = format!("{class}({})", quoted(&message));
+        let repr = format!("{class}({})", repr::quoted(&message));
         Self { class: class.to_owned(), module: module.to_owned(), message, repr, traceback: None }
     }
-}
-
-/// Text as Python's `repr` writes it.
-fn quoted(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push(quote);
-    for ch in text.chars() {
-        match ch {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            ch if ch == quote => out.extend(['\\', ch]),
-            ch if ch.is_control() && (ch as u32) < 256 => {
-                use std::fmt::Write as _;
-                let _ = write!(out, "\\x{:02x}", ch as u32);
-            }
-            ch => out.push(ch),
-        }
-    }
-    out.push(quote);
-    out
 }
 
 /// What is to be stored of a result.
