@@ -15,6 +15,6 @@ pub use envelope::{Envelope, Headers, Malformed};
 pub use mark::redelivered;
 pub use message::{Body, Embed, Notice, Task};
 pub use meta::{Extended, Meta, Result, State, raised};
-pub use moment::{iso, now};
+pub use moment::{iso, now, parse as moment};
 pub use parse::{Limits, UNIQUE, header_of, id_of, parts_of, priority_of};
 pub use python::{json, repr};

@@ -6,7 +6,7 @@ use crate::clock::Civil;
 
 /// Seconds since 1970 of `2026-11-23T15:38:16.711743+00:00`, with `Z`, an offset, or neither: then `naive` says how
 /// many seconds that clock is ahead of UTC at that time.
-pub(super) fn parse(text: &str, naive: impl Fn(i64) -> i64) -> Option<f64> {
+pub fn parse(text: &str, naive: impl Fn(i64) -> i64) -> Option<f64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<i64> {
         let part = bytes.get(from..to)?;
