@@ -149,7 +149,9 @@ impl Planner {
         };
         let (mut tasks, nodes) = prepare(tasks, args, kwargs, freeze, list(link_error.as_ref()), true)?;
         if let Some(last) = tasks.first_mut() {
-            list(link.as_ref()).iter().for_each(|callback| append(&mut last.options, "link", callback));
+            for callback in list(link.as_ref()) {
+                append(&mut last.options, "link", callback);
+            }
         }
         let Some(first) = tasks.pop() else { return Ok(Node::default()) };
         // The remaining steps, the next one last; behind them those of a chain around this one.
@@ -300,7 +302,7 @@ impl Planner {
         } else {
             let whole = Node { id: group.clone(), parent: None, children: Some(nodes) };
             if whole.children.iter().flatten().any(|node| node.children.is_some()) {
-                self.plan.saved.push((group.clone(), json!({ "result": whole.tuple() })));
+                self.plan.saved.push((group.clone(), whole.tuple()));
             }
             options.extend(delay);
             options.insert("chord".into(), callback);
@@ -330,9 +332,10 @@ fn merged(own: &Map<String, Value>, given: &Map<String, Value>) -> Map<String, V
     let mut all = own.clone();
     for (name, value) in given {
         let kept = KEPT.contains(&name.as_str()) || stamped.contains(&name.as_str());
-        if !value.is_null() && !(kept && own.contains_key(name)) {
-            all.insert(name.clone(), value.clone());
+        if value.is_null() || (kept && own.contains_key(name)) {
+            continue;
         }
+        all.insert(name.clone(), value.clone());
     }
     all
 }

@@ -148,13 +148,11 @@ fn quote(out: &mut String, text: &str) {
 }
 
 fn cut(text: String) -> String {
-    match text.char_indices().nth(LONGEST) {
-        None => text,
-        Some(_) => {
-            let end = text.char_indices().nth(LONGEST - 3).map_or(text.len(), |(at, _)| at);
-            format!("{}...", &text[..end])
-        }
+    if text.char_indices().nth(LONGEST).is_none() {
+        return text;
     }
+    let end = text.char_indices().nth(LONGEST - 3).map_or(text.len(), |(at, _)| at);
+    format!("{}...", &text[..end])
 }
 
 #[cfg(test)]

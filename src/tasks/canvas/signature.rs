@@ -291,7 +291,9 @@ impl Signature {
             }
         }
         for errback in list(body.options.get("link_error")) {
-            tasks.iter_mut().for_each(|task| task.link_error(errback));
+            for task in &mut tasks {
+                task.link_error(errback);
+            }
         }
         let own = ["chord", "group_id", "group_index", "link", "link_error", "parent_id", "root_id", "task_id"];
         let mut first = tasks.remove(0);

@@ -1,5 +1,11 @@
 //! Limits that all workers share through Redis: how many tasks of one key may run at once, and how many may begin in a
-//! time.
+//! time. And those of one worker: how many of a task may begin in a time.
+
+mod rate;
+mod shared;
+
+pub use rate::Rates;
+pub use shared::{Entry, renew, waiting};
 
 use std::time::Duration;
 

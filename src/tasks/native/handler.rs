@@ -44,12 +44,14 @@ pub struct Call {
     pub cancel: CancellationToken,
 }
 
-/// Stores states of a task's own while it runs, as Celery's `update_state` does.
+/// Stores the state PROGRESS while the task runs, as Celery's `update_state` does.
 #[derive(Clone)]
-pub struct Progress(Arc<dyn Fn(&str, Value) + Send + Sync>);
+pub struct Progress(Arc<Told>);
+
+type Told = dyn Fn(&str, Value) + Send + Sync;
 
 impl Progress {
-    /// What is called with the state's name and value. It must not block.
+    /// What is called with the state, which is PROGRESS, and the value. It must not block.
     pub fn new(told: impl Fn(&str, Value) + Send + Sync + 'static) -> Self {
         Self(Arc::new(told))
     }
@@ -60,15 +62,10 @@ impl Progress {
         Self::new(|_, _| {})
     }
 
-    /// The state PROGRESS with this value. What is told faster than ten times a second is thinned out; the last one
-    /// before the end may be left out.
+    /// How far it is: any value. What is told faster than ten times a second is thinned out, and the last one before
+    /// the end may be left out.
     pub fn tell(&self, value: Value) {
         (self.0)("PROGRESS", value);
-    }
-
-    /// A state of another name, which must be none of Celery's own.
-    pub fn state(&self, name: &str, value: Value) {
-        (self.0)(name, value);
     }
 }
 
