@@ -25,6 +25,7 @@ pub mod schedule;
 #[cfg(test)]
 pub(crate) mod server;
 pub mod wire;
+pub mod worker;
 
 pub use client::{Client, Defaults, NewTask, Prepared, Sent, Unique, origin};
 pub use config::{Config, Mode, Transport};
