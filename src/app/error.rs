@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::exit;
 use crate::lifecycle::Ended;
-use crate::{auth, config, db, docs, mail, net, redis, site, telemetry, tls};
+use crate::{auth, config, db, docs, mail, net, redis, site, tasks, telemetry, tls};
 
 /// Why Beacon cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +87,18 @@ pub enum Error {
          `systemctl start beacon-managed`), and try again"
     )]
     Asleep,
+    /// There is no Redis for tasks.
+    #[error("no Redis is configured for tasks: set REDIS_URL, redis.url or tasks.broker_url")]
+    NoRedis,
+    /// There is a private Redis, and nobody keeps it running.
+    #[error(
+        "no Redis is configured (REDIS_URL), and the private one does not run: start Beacon (`beacon serve`, or \
+         `systemctl start beacon-managed`), and try again"
+    )]
+    NoPrivateRedis,
+    /// Tasks cannot be reached.
+    #[error("tasks: Redis cannot be used")]
+    Tasks(#[source] tasks::Error),
     /// Logs cannot be written.
     #[error("log: the logs cannot be set up")]
     Log(#[source] telemetry::Error),
@@ -104,7 +116,8 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Runtime(_) | Self::Critical(_) => exit::FAILURE,
-            Self::Net { source: net::Error::Bind { .. } } | Self::Asleep => exit::UNAVAILABLE,
+            Self::Net { source: net::Error::Bind { .. } } | Self::Asleep | Self::NoPrivateRedis => exit::UNAVAILABLE,
+            Self::Tasks(source) if source.is_unavailable() => exit::UNAVAILABLE,
             _ => exit::CONFIG,
         }
     }

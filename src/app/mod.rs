@@ -19,6 +19,7 @@ mod routes;
 mod run;
 mod state;
 mod status;
+pub mod tasks_client;
 pub mod worker;
 
 pub use build::check;

@@ -25,6 +25,7 @@ mod restore;
 mod serve;
 mod status;
 mod table;
+mod tasks;
 mod user;
 mod version;
 mod wall;
@@ -93,6 +94,7 @@ struct Global {
 enum Command {
     Serve(serve::Serve),
     Worker(Box<worker::Worker>),
+    Tasks(tasks::TasksCommand),
     Check(check::Check),
     Reload(reload::Reload),
     Handover(handover::Handover),
@@ -143,6 +145,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(command) => command.run(sources),
         Command::Worker(command) => command.run(&sources),
+        Command::Tasks(command) => command.run(&sources),
         Command::Check(command) => command.run(&sources),
         Command::Reload(command) => command.run(&sources),
         Command::Handover(command) => command.run(),

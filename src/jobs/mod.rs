@@ -6,6 +6,7 @@
 //! there is none.
 
 mod address;
+pub mod api;
 mod body;
 mod call;
 mod command;

@@ -9,6 +9,7 @@
 mod bury;
 mod claim;
 mod dead;
+mod find;
 mod park;
 mod publish;
 mod queues;
@@ -27,6 +28,7 @@ use std::time::Duration;
 pub use bury::Reclaimed;
 pub use claim::{ClaimId, Claimed};
 pub use dead::DeadLetter;
+pub use find::Taken;
 pub use park::{Parked, Why};
 pub use publish::Publish;
 pub use queues::{Length, WorkerInfo};

@@ -127,7 +127,7 @@ pub(super) fn packed(list: &str, queue: &str, node: &str, why: Why, id: &str, ra
     out.into()
 }
 
-fn unpacked(value: &Bytes, until_ms: i64) -> Option<Parked> {
+pub(super) fn unpacked(value: &Bytes, until_ms: i64) -> Option<Parked> {
     let mut at = 0;
     let mut part = || {
         let colon = at + memchr::memchr(b':', &value[at..])?;
