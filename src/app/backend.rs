@@ -169,6 +169,16 @@ impl Backend {
         self.inner.publishable.get().map(String::as_str)
     }
 
+    /// The database itself.
+    pub(super) fn database(&self) -> &Database {
+        &self.inner.database
+    }
+
+    /// Knows who asks.
+    pub(super) fn gateway(&self) -> &Gateway {
+        &self.inner.gateway
+    }
+
     /// Ends its tasks, and lets requests that have begun have their connections.
     pub(super) fn stop(&self) {
         self.inner.stop.cancel();

@@ -7,6 +7,7 @@ use ::http::HeaderName;
 
 use super::backend::Backend;
 use super::routes::{self, Features, Routes};
+use super::tasks::{Tasks, Tools};
 use super::{Error, database, state};
 use crate::api::Figures;
 use crate::auth::Gate;
@@ -14,8 +15,10 @@ use crate::auth::accounts::Accounts;
 use crate::config::Config;
 use crate::docs::Docs;
 use crate::http::{self, Hosts, Router, Rules, Served, Trusted};
+use crate::jobs::{self, Seal};
 use crate::mail::Mailer;
 use crate::net::{Address, ForwardedHeader};
+use crate::tasks::worker;
 use crate::telemetry::{Health, Metrics, MountMetrics};
 use crate::tls;
 
@@ -27,12 +30,16 @@ pub struct Instruments {
     pub health: Health,
     /// Figures of the schema cache.
     pub schema: Figures,
+    /// Figures of tasks.
+    pub tasks: worker::Figures,
 }
 
 impl Default for Instruments {
     fn default() -> Self {
         let metrics = Metrics::new();
-        Self { schema: Figures::register(&metrics), health: Health::new(), metrics }
+        let tasks = worker::Figures::default();
+        tasks.register(&metrics);
+        Self { schema: Figures::register(&metrics), tasks, health: Health::new(), metrics }
     }
 }
 
@@ -48,6 +55,8 @@ pub struct Built {
     pub backend: Option<Backend>,
     /// Accounts in it, and what sends their mail.
     pub accounts: Option<(Accounts, Mailer)>,
+    /// Background tasks, if there is a Redis.
+    pub tasks: Option<Tasks>,
 }
 
 /// Builds everything without binding or starting, and returns what the user should know.
@@ -60,13 +69,13 @@ pub fn check(config: &Config) -> Result<Vec<String>, Error> {
     // Some parts want a runtime to be made in, though nothing of them runs.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let _inside = runtime.enter();
-    Built::new(config, &state, &Instruments::default(), [0; 32], None)?;
+    Built::new(config, &state, &Instruments::default(), [0; 32], (None, None))?;
     Ok(warnings(config))
 }
 
 impl Built {
     /// Builds from a configuration; `state` is the state folder, `key` signs what clients keep. What stands on the
-    /// database is taken from `current` if that serves the same.
+    /// database, and tasks, are taken from `current` if they serve the same.
     ///
     /// # Errors
     /// What is wrong.
@@ -75,23 +84,27 @@ impl Built {
         state: &Path,
         instruments: &Instruments,
         key: [u8; 32],
-        current: Option<&Backend>,
+        current: (Option<&Backend>, Option<&Tasks>),
     ) -> Result<Self, Error> {
         let tls = tls::Prepared::new(&config.tls, state).map_err(Error::Tls)?;
         let gate = Gate::new(&config.wall, key).map_err(Error::Wall)?;
         let Instruments { metrics, .. } = instruments;
-        let backend = backend(config, state, instruments, current)?;
+        let backend = backend(config, state, instruments, current.0)?;
         let mailer = Mailer::new(&config.mail).map_err(Error::Mail)?;
         let accounts = backend.as_ref().filter(|_| config.auth.enabled).map(|backend| {
             let accounts = backend.accounts(config, base_url(config), mailer.clone());
-            (accounts, mailer)
+            (accounts, mailer.clone())
         });
-        let features =
-            Features { backend: backend.as_ref(), accounts: accounts.as_ref().map(|(accounts, _)| accounts) };
+        let tasks = tasks(config, state, instruments, backend.as_ref(), &mailer, current.1)?;
+        let features = Features {
+            backend: backend.as_ref(),
+            accounts: accounts.as_ref().map(|(accounts, _)| accounts),
+            tasks: tasks.as_ref(),
+        };
         let Routes { router, docs } = routes::build(config, &gate, &features, metrics)?;
         let mut served = Served::new(config.http.clone(), rules(config), router, metrics.mount("none"));
         served.redirect = redirect_port(config);
-        Ok(Self { served, tls, docs, backend, accounts })
+        Ok(Self { served, tls, docs, backend, accounts, tasks })
     }
 }
 
@@ -108,6 +121,25 @@ fn backend(
         Some(current) => Ok(Some(current.clone())),
         None => Backend::new(config, &places, &instruments.health, &instruments.schema).map(Some),
     }
+}
+
+/// Background tasks, if they are wanted and there is a Redis. Mails of accounts go by them where this process runs them.
+fn tasks(
+    config: &Config,
+    state: &Path,
+    instruments: &Instruments,
+    backend: Option<&Backend>,
+    mailer: &Mailer,
+    current: Option<&Tasks>,
+) -> Result<Option<Tasks>, Error> {
+    let database = backend.map(|backend| backend.database().clone());
+    let seal = database.as_ref().map(|database| Seal::new(database.owner().clone()));
+    let tools = Tools { mailer: mailer.clone(), database, seal: seal.clone() };
+    let tasks = Tasks::new(config, state, &tools, &instruments.tasks, &instruments.health, current)?;
+    if let (Some(tasks), Some(seal)) = (tasks.as_ref().filter(|tasks| tasks.works()), seal) {
+        mailer.hand_over(jobs::relay(tasks.client().clone(), seal, config.mail.give_up_after));
+    }
+    Ok(tasks)
 }
 
 /// What serves operators and not the public: any host, no redirect, no rate limit, no access log.

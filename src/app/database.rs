@@ -7,6 +7,7 @@ use super::{Error, managed, state};
 use crate::assets;
 use crate::config::Config;
 use crate::db::Database;
+use crate::jobs;
 use crate::managed::{Managed, running};
 use crate::secret::Secret;
 
@@ -48,5 +49,6 @@ pub(super) fn places(config: &Config, state: &Path) -> Option<Places> {
 
 /// Roles that the configuration names and that requests change to.
 fn roles(config: &Config) -> Vec<String> {
-    Some(config.api.anon_role.clone()).filter(|role| !role.is_empty()).into_iter().collect()
+    let anonymous = Some(config.api.anon_role.clone()).filter(|role| !role.is_empty());
+    anonymous.into_iter().chain(jobs::roles(&config.handlers)).collect()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::exit;
 use crate::lifecycle::Ended;
-use crate::{auth, config, db, docs, mail, net, redis, site, tasks, telemetry, tls};
+use crate::{auth, config, db, docs, jobs, mail, net, redis, site, tasks, telemetry, tls};
 
 /// Why Beacon cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,26 @@ pub enum Error {
     /// Redis cannot be used.
     #[error("redis: Redis cannot be used")]
     Redis(#[source] redis::Error),
+    /// A Celery application cannot be loaded.
+    #[error("tasks.python: the Celery application cannot be loaded")]
+    Application(#[source] tasks::python::Error),
+    /// A handler cannot be made.
+    #[error("handlers: a task cannot be made")]
+    Handlers(#[source] jobs::Error),
+    /// A file that the command line names cannot be used.
+    #[error("{} cannot be used", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An address for /metrics that is none.
+    #[error("--operations: {problem}")]
+    Operations {
+        /// Why.
+        problem: String,
+    },
     /// Mail cannot be sent.
     #[error("mail: mail cannot be sent with these settings")]
     Mail(#[source] mail::Error),

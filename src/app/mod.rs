@@ -7,6 +7,7 @@ mod backend;
 mod banner;
 mod build;
 mod control;
+mod crew;
 mod database;
 pub mod doctor;
 mod doors;
@@ -19,6 +20,7 @@ mod routes;
 mod run;
 mod state;
 mod status;
+mod tasks;
 pub mod tasks_client;
 pub mod worker;
 

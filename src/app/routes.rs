@@ -11,11 +11,13 @@ use super::backend::Backend;
 use super::control::Desk;
 use super::operations::Operations;
 use super::redirect::Redirect;
+use super::tasks::Tasks;
 use crate::auth;
 use crate::auth::accounts::{self, Accounts};
 use crate::config::{self, Config};
 use crate::docs::{self, Docs, Welcome};
 use crate::http::{Cors, Handler, Limiter, Mount, Router};
+use crate::jobs;
 use crate::site::{self, Site};
 use crate::telemetry::{Health, Metrics};
 
@@ -33,6 +35,8 @@ pub struct Features<'a> {
     pub(super) backend: Option<&'a Backend>,
     /// Accounts in it.
     pub accounts: Option<&'a Accounts>,
+    /// Background tasks.
+    pub(super) tasks: Option<&'a Tasks>,
 }
 
 /// Where the API is described to people.
@@ -121,6 +125,9 @@ pub fn build(config: &Config, gate: &auth::Gate, features: &Features<'_>, metric
         if config.api.enabled {
             add("rest", "/rest/v1", config.http.limits.body_bytes, backend.api(config))?;
             add("api-reference", API_REFERENCE, 0, backend.reference(API_REFERENCE, config))?;
+        }
+        if let Some(tasks) = features.tasks {
+            add("tasks", jobs::api::MOUNT, jobs::api::BODY, Arc::new(tasks.api(backend.gateway().clone())))?;
         }
         if let Some(accounts) = features.accounts {
             add("auth", accounts::MOUNT, ACCOUNTS_BODY, Arc::new(accounts.clone()))?;

@@ -13,6 +13,7 @@ use super::banner::{self, Places};
 use super::build::{self, Built, Instruments};
 use super::control::{self, Board, Control, Order, Sight};
 use super::doors::{Doors, Hall, Manners, Role};
+use super::tasks::Tasks;
 use super::{Error, ListenerStatus, managed, routes, state};
 use crate::auth::accounts::Accounts;
 use crate::config::{Config, Loaded, Sources, load};
@@ -76,6 +77,8 @@ struct Running {
     stop: CancellationToken,
     /// What stands on the database.
     backend: Option<Backend>,
+    /// Background tasks.
+    tasks: Option<Tasks>,
     /// What sends its mail.
     mailer: Option<Mailer>,
     /// What tells of the process to those who watch it.
@@ -106,7 +109,8 @@ impl Running {
         let instruments = Instruments::default();
         let (metrics, health) = (instruments.metrics.clone(), instruments.health.clone());
         let component = health.component("edge");
-        let Built { mut served, tls, docs, backend, accounts } = Built::new(&config, &path, &instruments, key, None)?;
+        let Built { mut served, tls, docs, backend, accounts, tasks } =
+            Built::new(&config, &path, &instruments, key, (None, None))?;
         state::prepare(&path)?;
         let tls = Tls::start(tls).map_err(Error::Tls)?;
         let access = AccessLog::open(&config.log.access).map_err(Error::Log)?;
@@ -132,6 +136,9 @@ impl Running {
             // So that a slot which takes over, or a first visitor, does not meet an API that is still waking up.
             backend.settled().await;
         }
+        if let Some(tasks) = &tasks {
+            tasks.start();
+        }
         let sight = Sight { edge: hall.edge.clone(), tls: tls.clone(), health: health.clone() };
         let mut running = Self {
             control: open_control(&path, sight, &metrics),
@@ -143,6 +150,7 @@ impl Running {
             generation: CancellationToken::new(),
             stop: CancellationToken::new(),
             backend,
+            tasks,
             mailer: None,
             instruments,
             managed,
@@ -287,8 +295,9 @@ impl Running {
 
     async fn try_reload(&mut self) -> Result<(), Error> {
         let Loaded { config, warnings, .. } = load(&self.sources).map_err(Error::Config)?;
-        let Built { mut served, tls, docs, backend, accounts } =
-            Built::new(&config, &self.state, &self.instruments, self.key, self.backend.as_ref())?;
+        let current = (self.backend.as_ref(), self.tasks.as_ref());
+        let Built { mut served, tls, docs, backend, accounts, tasks } =
+            Built::new(&config, &self.state, &self.instruments, self.key, current)?;
         let bound = self.doors.bind(&config.listen)?;
         let access = if config.log.access == self.config.log.access {
             self.access.clone()
@@ -337,6 +346,17 @@ impl Running {
         {
             old.stop();
         }
+        let same = |new: &Tasks| self.tasks.as_ref().is_some_and(|old| old.is(new));
+        if let Some(new) = tasks.as_ref().filter(|new| !same(new)) {
+            new.start();
+        }
+        if let Some(old) = std::mem::replace(&mut self.tasks, tasks)
+            && !self.tasks.as_ref().is_some_and(|new| new.is(&old))
+        {
+            // What runs ends in its own time, beside the new ones.
+            old.begin_to_stop();
+            tokio::spawn(async move { old.stop(&CancellationToken::new()).await });
+        }
         self.begin(docs, accounts);
         let mut manners = Manners::new(&config.listen, &config.http.timeouts);
         manners.limit = self.hall.manners.load().limit.clone();
@@ -365,6 +385,7 @@ impl Running {
             config,
             managed,
             backend,
+            tasks,
             mailer,
             control: _control,
             ..
@@ -378,6 +399,10 @@ impl Running {
         let registry = hall.edge.registry();
         let drain = config.server.drain;
 
+        // Work: nothing is taken from queues any more, while the edge ends; what runs is waited for after it.
+        if let Some(tasks) = &tasks {
+            tasks.begin_to_stop();
+        }
         // Edge: nothing new comes in, and what began is finished.
         let closed = doors.close_to_clients();
         registry.enter(Stage::LameDuck);
@@ -396,6 +421,9 @@ impl Running {
         registry.enter(Stage::Abort);
         within(Duration::from_secs(1), &CancellationToken::new(), registry.emptied()).await;
 
+        if let Some(tasks) = tasks {
+            tasks.stop(&hurry).await;
+        }
         // Stores: always reached, whatever the hurry.
         stop.cancel();
         doors.close().await;

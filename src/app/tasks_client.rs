@@ -9,7 +9,7 @@ use crate::redis;
 use crate::secret::Secret;
 use crate::tasks::broker::Broker;
 use crate::tasks::results::Results;
-use crate::tasks::{self, Client, Defaults};
+use crate::tasks::{self, Client};
 
 /// How long Redis may take to be there.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -68,8 +68,6 @@ pub async fn connect(config: &Config) -> Result<Tools, Error> {
         let absent = if broker.is_connected() { results.client() } else { broker.client() };
         return Err(Error::Tasks(tasks::Error::Redis(redis::Error::Away(absent.place().to_owned()))));
     }
-    let bytes = usize::try_from(tasks.max_message_bytes).unwrap_or(usize::MAX);
-    let defaults = Defaults { queue: tasks::QUEUE.into(), origin: tasks::origin(), bytes };
-    let client = Client::new(broker.clone(), results.clone(), defaults);
+    let client = Client::new(broker.clone(), results.clone(), super::tasks::defaults(tasks));
     Ok(Tools { broker, results, client })
 }

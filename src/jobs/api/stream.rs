@@ -142,9 +142,12 @@ impl Stream {
         loop {
             let told = tokio::select! {
                 biased;
-                () = self.ending.cancelled() => return Some(self.end("ending", &json!({"hint": "The server stops. Come back."}))),
+                () = self.ending.cancelled() => {
+                    return Some(self.end("ending", &json!({"hint": "The server stops. Come back."})));
+                }
                 told = self.events.recv() => told,
-                _ = self.beat.tick() => return Some(if self.number == 0 { ": hello\nretry: 2000\n\n" } else { ": \n\n" }.into()),
+                // The first comes at once, so that a reader knows that it is heard.
+                _ = self.beat.tick() => return Some(": \n\n".into()),
             };
             match told {
                 Ok(told) => {

@@ -19,7 +19,7 @@ mod pool;
 mod tests;
 
 pub use application::Application;
-pub use config::Config;
+pub use config::{Config, RunsIn};
 pub use error::Error;
 pub use exported::{Broker, Exported, Queue, Results, Schedule, Task, Timing};
 pub use launch::Options;
