@@ -87,7 +87,7 @@ impl Server {
 
     /// Results there, connected. Needs a runtime.
     pub(crate) async fn results(&self) -> Results {
-        let results = Results::new(&self.url(), &Transport::default(), Duration::from_secs(3_600)).unwrap();
+        let results = Results::new(&self.url(), &Transport::default(), Duration::from_hours(1)).unwrap();
         tokio::spawn(results.clone().keep());
         until("the results are connected", || results.is_connected()).await;
         results

@@ -19,7 +19,7 @@ use crate::tasks::wire;
 /// Claims that are handled in one step.
 const BATCH: i64 = 200;
 /// How often claims of stock workers are looked through, which is what they do among themselves.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 /// How long the right to do so is held; kombu's own time.
 const MUTEX: i64 = 300_000;
 

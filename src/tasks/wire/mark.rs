@@ -22,18 +22,15 @@ pub fn redelivered(raw: &[u8], tag: &str) -> Option<Bytes> {
         None => {}
     }
     let tag = serde_json::to_string(tag).ok()?;
-    match members.any("properties").filter(|value| value.is_object()) {
-        Some(properties) => {
-            set(text, properties, "delivery_tag", &tag, &mut edits);
-            match properties.object()?.any("delivery_info").filter(|value| value.is_object()) {
-                Some(delivery) => set(text, delivery, "redelivered", "true", &mut edits),
-                None => set(text, properties, "delivery_info", r#"{"redelivered": true}"#, &mut edits),
-            }
+    if let Some(properties) = members.any("properties").filter(|value| value.is_object()) {
+        set(text, properties, "delivery_tag", &tag, &mut edits);
+        match properties.object()?.any("delivery_info").filter(|value| value.is_object()) {
+            Some(delivery) => set(text, delivery, "redelivered", "true", &mut edits),
+            None => set(text, properties, "delivery_info", r#"{"redelivered": true}"#, &mut edits),
         }
-        None => {
-            let new = format!(r#"{{"delivery_tag": {tag}, "delivery_info": {{"redelivered": true}}}}"#);
-            set(text, top, "properties", &new, &mut edits);
-        }
+    } else {
+        let new = format!(r#"{{"delivery_tag": {tag}, "delivery_info": {{"redelivered": true}}}}"#);
+        set(text, top, "properties", &new, &mut edits);
     }
     // Those at one place are members that are added to one object.
     edits.sort_by_key(|(from, ..)| *from);

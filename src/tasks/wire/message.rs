@@ -1,6 +1,8 @@
 //! Messages that we make: of tasks, and of events and remote control's answers. Members stand in kombu's order and form,
 //! so that nobody can tell them from a Celery client's.
 
+use std::fmt::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -183,7 +185,7 @@ impl Task<'_> {
         let more = self.headers.iter().filter(|(name, _)| !HEADERS.contains(&name.as_str())).fold(
             String::new(),
             |mut more, (name, value)| {
-                more.push_str(&format!(", {}: {}", json(name), json(value)));
+                let _ = write!(more, ", {}: {}", json(name), json(value));
                 more
             },
         );

@@ -1,5 +1,7 @@
 //! What is stored of a task's end: the value of `celery-task-meta-<id>`, in Celery's members and order.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
@@ -73,7 +75,9 @@ impl Result {
             json(children),
             json(&done),
         );
-        let mut add = |name: &str, value: String| text.push_str(&format!(", {}: {value}", json(name)));
+        let mut add = |name: &str, value: String| {
+            let _ = write!(text, ", {}: {value}", json(name));
+        };
         if let Some(group) = &headers.group {
             add("group_id", json(group));
         }

@@ -1,5 +1,6 @@
 //! Moments in ISO 8601, as Python writes them and as other clients do.
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Civil;
@@ -48,9 +49,8 @@ pub fn parse(text: &str, naive: impl Fn(i64) -> i64) -> Option<f64> {
             let (hours, rest) = (number(at + 1, at + 3)?, &rest[2..]);
             let minutes = match rest {
                 [] => 0,
-                [b':', _, _] => number(at + 4, at + 6)?,
+                [b':', _, _] | [b':', _, _, b':', ..] => number(at + 4, at + 6)?,
                 [_, _] => number(at + 3, at + 5)?,
-                [b':', _, _, b':', ..] => number(at + 4, at + 6)?,
                 _ => return None,
             };
             let ahead = hours * 3_600 + minutes * 60;
@@ -71,7 +71,7 @@ pub fn iso(seconds: f64) -> String {
     let mut text =
         format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", at.year, at.month, at.day, at.hour, at.minute, at.second);
     if at.micro > 0 {
-        text.push_str(&format!(".{:06}", at.micro));
+        let _ = write!(text, ".{:06}", at.micro);
     }
     text.push_str("+00:00");
     text

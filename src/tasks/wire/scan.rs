@@ -256,15 +256,12 @@ fn unescaped(inside: &str) -> String {
                 let first = unit(escape.get(1..5)).unwrap_or_default();
                 let second = escape.get(5..7).filter(|next| *next == "\\u").and_then(|_| unit(escape.get(7..11)));
                 let pair = second.and_then(|second| char::decode_utf16([first, second]).next()?.ok());
-                match (pair, (0xD800..0xDC00).contains(&first)) {
-                    (Some(ch), true) => {
-                        out.push(ch);
-                        taken = 11;
-                    }
-                    _ => {
-                        out.push(char::from_u32(first.into()).unwrap_or(char::REPLACEMENT_CHARACTER));
-                        taken = 5;
-                    }
+                if let Some(ch) = pair.filter(|_| (0xD800..0xDC00).contains(&first)) {
+                    out.push(ch);
+                    taken = 11;
+                } else {
+                    out.push(char::from_u32(first.into()).unwrap_or(char::REPLACEMENT_CHARACTER));
+                    taken = 5;
                 }
             }
             Some(other) => out.push(char::from(*other)),
