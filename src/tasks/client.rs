@@ -330,3 +330,102 @@ impl Client {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::broker::{Claimed, Fate, Settled, Why};
+    use super::super::server::{Server, ask};
+    use super::*;
+
+    fn ids(claimed: &[Claimed]) -> Vec<String> {
+        claimed.iter().map(|one| wire::id_of(&one.raw).unwrap_or_default()).collect()
+    }
+
+    async fn end(broker: &Broker, claim: &Claimed, fate: Fate) {
+        let settled = Settled { claim: claim.claim.clone(), stored: None, fate };
+        assert_eq!(broker.settle("w", None, &[settled]).await.unwrap(), [true]);
+    }
+
+    fn parked(claim: &Claimed) -> Fate {
+        let (raw, queue) = (claim.raw.clone(), claim.queue.clone());
+        let until_ms = i64::MAX / 1_000_000;
+        Fate::Park { raw, queue, priority: 0, id: "a".into(), until_ms, node: "w@h".into(), why: Why::Eta }
+    }
+
+    fn again(claim: &Claimed) -> Fate {
+        let (raw, queue) = (claim.raw.clone(), claim.queue.clone());
+        Fate::Requeue { raw, queue, priority: 0, head: true, redelivered: true, lost: None }
+    }
+
+    fn sender(broker: &Broker, results: &Results) -> Client {
+        let defaults = Defaults { queue: "q".into(), origin: "gen1@h".into(), bytes: 10_000 };
+        Client::new(broker.clone(), results.clone(), defaults)
+    }
+
+    #[tokio::test]
+    async fn a_unique_task_is_there_once_until_it_has_ended() {
+        let server = Server::start();
+        let (broker, results) = (server.broker().await, server.results().await);
+        let client = sender(&broker, &results);
+        let unique = Unique { key: "k".into(), for_: Duration::from_mins(1) };
+        let task = NewTask { task: "t".into(), unique: Some(unique), ..NewTask::default() };
+        let Sent::New(first) = client.send(&task).await.unwrap() else { panic!("not new") };
+        assert_eq!(client.send(&task).await.unwrap(), Sent::Same(first.clone()));
+        let lists = broker.lists("q");
+        let claimed = broker.claim("w", &lists, 9).await.unwrap();
+        assert_eq!(ids(&claimed), [&*first]);
+        assert_eq!(client.send(&task).await.unwrap(), Sent::Same(first.clone()));
+        // Tried again: still there. Ended: free.
+        end(&broker, &claimed[0], again(&claimed[0])).await;
+        let claimed = broker.claim("w", &lists, 9).await.unwrap();
+        end(&broker, &claimed[0], Fate::Followed).await;
+        assert_eq!(client.send(&task).await.unwrap(), Sent::Same(first));
+        ask(broker.client(), "LPUSH", &["q", std::str::from_utf8(&claimed[0].raw).unwrap()]).await;
+        let claimed = broker.claim("w", &lists, 9).await.unwrap();
+        end(&broker, &claimed[0], Fate::Ack).await;
+        assert!(matches!(client.send(&task).await.unwrap(), Sent::New(_)));
+    }
+
+    #[tokio::test]
+    async fn an_idempotency_key_gives_the_first_task_and_sending_keeps_the_order() {
+        let server = Server::start();
+        let (broker, results) = (server.broker().await, server.results().await);
+        let client = sender(&broker, &results);
+        let named = |name: &str| NewTask { task: name.into(), id: Some(name.into()), ..NewTask::default() };
+        let keyed = NewTask { idempotency_key: Some("i".into()), ..named("b") };
+        let sent = client.send_all(&[named("a"), keyed.clone(), named("c")]).await.unwrap();
+        assert_eq!(sent, ["a", "b", "c"].map(|id| Sent::New(id.into())));
+        let other = NewTask { id: None, ..keyed };
+        assert_eq!(client.send(&other).await.unwrap(), Sent::Same("b".into()));
+        assert_eq!(ids(&broker.claim("w", &broker.lists("q"), 9).await.unwrap()), ["a", "b", "c"]);
+        for bad in [
+            NewTask::default(),
+            NewTask { queue: Some(String::new()), ..named("x") },
+            NewTask { eta: Some(f64::NAN), ..named("x") },
+            NewTask { args: vec!["x".repeat(20_000).into()], ..named("x") },
+        ] {
+            assert!(client.send(&bad).await.is_err(), "{bad:?}");
+        }
+        assert_eq!(broker.lengths(&["q"]).await.unwrap()[0].total(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_task_that_waits_for_its_time_is_gone_and_its_client_knows() {
+        let server = Server::start();
+        let (broker, results) = (server.broker().await, server.results().await);
+        let client = sender(&broker, &results);
+        client.send(&NewTask { task: "t".into(), id: Some("a".into()), ..NewTask::default() }).await.unwrap();
+        let claimed = broker.claim("w", &broker.lists("q"), 1).await.unwrap();
+        end(&broker, &claimed[0], parked(&claimed[0])).await;
+        let waiting = tokio::spawn({
+            let client = client.clone();
+            async move { client.wait("a", Duration::from_secs(20)).await }
+        });
+        client.cancel(&["a".into(), "b".into()], None).await.unwrap();
+        let meta = waiting.await.unwrap().unwrap().unwrap();
+        assert_eq!((meta.status.as_str(), &meta.result["exc_type"]), ("REVOKED", &json!("TaskRevokedError")));
+        assert_eq!(broker.parked_count().await.unwrap(), 0);
+        assert_eq!(broker.is_revoked(&["a", "b"]).await.unwrap(), [true, true]);
+        assert_eq!(client.wait("b", Duration::from_millis(50)).await.unwrap(), None);
+    }
+}

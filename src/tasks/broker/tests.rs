@@ -11,7 +11,6 @@ use crate::redis::Value;
 use crate::tasks::results::Write;
 use crate::tasks::server::{Server, ask, until};
 use crate::tasks::wire::{self, Envelope, Limits};
-use crate::tasks::{Client as Sender, Defaults, NewTask, Sent, Unique};
 
 fn message(id: &str) -> Bytes {
     wire::Task { task: "t", id, origin: "test", routing_key: "celery", ..wire::Task::default() }.message()
@@ -79,7 +78,6 @@ async fn a_message_is_claimed_in_order_and_acknowledged_with_its_result() {
     assert_eq!(ask(broker.client(), "SCARD", &["beacon:claims:w"]).await, "3");
     let mut heard = results.client().subscribe(&["celery-task-meta-a"], &[]);
     assert_eq!(heard.next().await, redis::Heard::Gap);
-    until("the subscription is there", || true).await;
     while ask(broker.client(), "PUBSUB", &["NUMSUB", "celery-task-meta-a"]).await.ends_with(",0") {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -476,118 +474,6 @@ async fn a_shared_limit_holds_messages_unless_a_place_has_become_free() {
     ask(broker.client(), "ZADD", &["beacon:limit:k", "1", "holder"]).await;
     broker.settle("w", None, &[hold(&claimed[1])]).await.unwrap();
     assert_eq!(ids(&broker.claim("w", &lists, 2).await.unwrap()), ["b"]);
-}
-
-fn sender(broker: &Broker, results: &crate::tasks::results::Results) -> Sender {
-    let defaults = Defaults { queue: "q".into(), origin: "gen1@h".into(), bytes: 10_000 };
-    Sender::new(broker.clone(), results.clone(), defaults)
-}
-
-#[tokio::test]
-async fn a_unique_task_is_there_once_until_it_has_ended() {
-    let server = Server::start();
-    let (broker, results) = (server.broker().await, server.results().await);
-    let client = sender(&broker, &results);
-    let unique = Unique { key: "k".into(), for_: Duration::from_mins(1) };
-    let task = NewTask { task: "t".into(), unique: Some(unique), ..NewTask::default() };
-    let Sent::New(first) = client.send(&task).await.unwrap() else { panic!("not new") };
-    assert_eq!(client.send(&task).await.unwrap(), Sent::Same(first.clone()));
-    let lists = broker.lists("q");
-    let claimed = broker.claim("w", &lists, 9).await.unwrap();
-    assert_eq!(ids(&claimed), [&*first]);
-    assert_eq!(client.send(&task).await.unwrap(), Sent::Same(first.clone()));
-    // Tried again: still there. Ended: free.
-    broker.settle("w", None, &[requeue(&claimed[0], true)]).await.unwrap();
-    let claimed = broker.claim("w", &lists, 9).await.unwrap();
-    broker.settle("w", None, &[settled(&claimed[0], Fate::Followed)]).await.unwrap();
-    assert_eq!(client.send(&task).await.unwrap(), Sent::Same(first));
-    ask(broker.client(), "LPUSH", &["q", std::str::from_utf8(&claimed[0].raw).unwrap()]).await;
-    let claimed = broker.claim("w", &lists, 9).await.unwrap();
-    broker.settle("w", None, &[settled(&claimed[0], Fate::Ack)]).await.unwrap();
-    assert!(matches!(client.send(&task).await.unwrap(), Sent::New(_)));
-}
-
-#[tokio::test]
-async fn an_idempotency_key_gives_the_first_task_and_sending_keeps_the_order() {
-    let server = Server::start();
-    let (broker, results) = (server.broker().await, server.results().await);
-    let client = sender(&broker, &results);
-    let named = |name: &str| NewTask { task: name.into(), id: Some(name.into()), ..NewTask::default() };
-    let keyed = NewTask { idempotency_key: Some("i".into()), ..named("b") };
-    let sent = client.send_all(&[named("a"), keyed.clone(), named("c")]).await.unwrap();
-    assert_eq!(sent, ["a", "b", "c"].map(|id| Sent::New(id.into())));
-    let other = NewTask { id: None, ..keyed };
-    assert_eq!(client.send(&other).await.unwrap(), Sent::Same("b".into()));
-    assert_eq!(ids(&broker.claim("w", &broker.lists("q"), 9).await.unwrap()), ["a", "b", "c"]);
-    for bad in [
-        NewTask::default(),
-        NewTask { queue: Some(String::new()), ..named("x") },
-        NewTask { eta: Some(f64::NAN), ..named("x") },
-        NewTask { args: vec!["x".repeat(20_000).into()], ..named("x") },
-    ] {
-        assert!(client.send(&bad).await.is_err(), "{bad:?}");
-    }
-    assert_eq!(broker.lengths(&["q"]).await.unwrap()[0].total(), 0);
-}
-
-#[tokio::test]
-async fn a_cancelled_task_that_waits_for_its_time_is_gone_and_its_client_knows() {
-    let server = Server::start();
-    let (broker, results) = (server.broker().await, server.results().await);
-    let client = sender(&broker, &results);
-    client.send(&NewTask { task: "t".into(), id: Some("a".into()), ..NewTask::default() }).await.unwrap();
-    let claimed = broker.claim("w", &broker.lists("q"), 1).await.unwrap();
-    broker.settle("w", None, &[park(&claimed[0], "a", i64::MAX / 1_000_000)]).await.unwrap();
-    let waiting = tokio::spawn({
-        let client = client.clone();
-        async move { client.wait("a", Duration::from_secs(20)).await }
-    });
-    client.cancel(&["a".into(), "b".into()], None).await.unwrap();
-    let meta = waiting.await.unwrap().unwrap().unwrap();
-    assert_eq!((meta.status.as_str(), &meta.result["exc_type"]), ("REVOKED", &json!("TaskRevokedError")));
-    assert_eq!(broker.parked_count().await.unwrap(), 0);
-    assert_eq!(broker.is_revoked(&["a", "b"]).await.unwrap(), [true, true]);
-    assert_eq!(client.wait("b", Duration::from_millis(50)).await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn a_chord_counts_each_part_once_and_one_publishes() {
-    let server = Server::start();
-    let results = server.results().await;
-    results.chord_size("g", 3).await.unwrap();
-    let part = |task: &'static str, index| {
-        let results = results.clone();
-        async move { results.chord_part("g", task, Some(index), "SUCCESS", &index.to_string(), true).await.unwrap() }
-    };
-    assert_eq!((part("b", 1).await.ready, part("b", 1).await.ready), (1, 1));
-    let last = part("c", 2).await;
-    assert_eq!((last.ready, last.size, last.claim), (2, Some(3), None));
-    let (one, two) = tokio::join!(part("a", 0), part("a", 0));
-    let claims: Vec<String> = [one.claim, two.claim].into_iter().flatten().collect();
-    assert_eq!(claims.len(), 1);
-    let parts = results.chord_parts("g", true).await.unwrap();
-    assert_eq!(parts, ["[1, \"a\", \"SUCCESS\", 0]", "[1, \"b\", \"SUCCESS\", 1]", "[1, \"c\", \"SUCCESS\", 2]"]);
-    assert!(results.extend_chord("g", &claims[0], 21).await.unwrap());
-    assert!(!results.extend_chord("g", "other", 21).await.unwrap());
-    assert!(!results.finish_chord("g", "other").await.unwrap());
-    assert!(results.finish_chord("g", &claims[0]).await.unwrap());
-    assert!(part("a", 0).await.done);
-    let client = results.client();
-    assert_eq!(ask(client, "KEYS", &["*"]).await, "celery-taskset-meta-g.c");
-    // Unordered, added parts, and a failure.
-    results.chord_size("h", 1).await.unwrap();
-    ask(client, "INCR", &["celery-taskset-meta-h.t"]).await;
-    let first = results.chord_part("h", "x", None, "SUCCESS", "1", false).await.unwrap();
-    assert_eq!((first.size, first.claim), (Some(2), None));
-    assert!(results.chord_part("h", "y", None, "FAILURE", "{}", false).await.unwrap().claim.is_some());
-    assert_eq!(results.chord_parts("h", false).await.unwrap().len(), 2);
-    results.fail_chord("h").await.unwrap();
-    let copy = results.chord_part("h", "z", None, "SUCCESS", "1", false).await.unwrap();
-    assert_eq!((copy.size, copy.claim), (None, None));
-    let tuple = json!([["h", null], [[["x", null], null]]]);
-    results.save_group("h", &tuple).await.unwrap();
-    assert_eq!(results.saved_group("h").await.unwrap(), Some(tuple));
-    assert_eq!(results.saved_group("none").await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -223,3 +223,49 @@ impl Results {
         Ok(values.into_iter().map(|value| wire::Meta::parse(&redis::bytes(value)?)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::server::{Server, ask};
+
+    #[tokio::test]
+    async fn a_chord_counts_each_part_once_and_one_publishes() {
+        let server = Server::start();
+        let results = server.results().await;
+        results.chord_size("g", 3).await.unwrap();
+        let part = |task: &'static str, index| {
+            let results = results.clone();
+            async move { results.chord_part("g", task, Some(index), "SUCCESS", &index.to_string(), true).await.unwrap() }
+        };
+        assert_eq!((part("b", 1).await.ready, part("b", 1).await.ready), (1, 1));
+        let last = part("c", 2).await;
+        assert_eq!((last.ready, last.size, last.claim), (2, Some(3), None));
+        let (one, two) = tokio::join!(part("a", 0), part("a", 0));
+        let claims: Vec<String> = [one.claim, two.claim].into_iter().flatten().collect();
+        assert_eq!(claims.len(), 1);
+        let parts = results.chord_parts("g", true).await.unwrap();
+        assert_eq!(parts, ["[1, \"a\", \"SUCCESS\", 0]", "[1, \"b\", \"SUCCESS\", 1]", "[1, \"c\", \"SUCCESS\", 2]"]);
+        assert!(results.extend_chord("g", &claims[0], 21).await.unwrap());
+        assert!(!results.extend_chord("g", "other", 21).await.unwrap());
+        assert!(!results.finish_chord("g", "other").await.unwrap());
+        assert!(results.finish_chord("g", &claims[0]).await.unwrap());
+        assert!(part("a", 0).await.done);
+        let client = results.client();
+        assert_eq!(ask(client, "KEYS", &["*"]).await, "celery-taskset-meta-g.c");
+        // Unordered, added parts, and a failure.
+        results.chord_size("h", 1).await.unwrap();
+        ask(client, "INCR", &["celery-taskset-meta-h.t"]).await;
+        let first = results.chord_part("h", "x", None, "SUCCESS", "1", false).await.unwrap();
+        assert_eq!((first.size, first.claim), (Some(2), None));
+        assert!(results.chord_part("h", "y", None, "FAILURE", "{}", false).await.unwrap().claim.is_some());
+        assert_eq!(results.chord_parts("h", false).await.unwrap().len(), 2);
+        results.fail_chord("h").await.unwrap();
+        let copy = results.chord_part("h", "z", None, "SUCCESS", "1", false).await.unwrap();
+        assert_eq!((copy.size, copy.claim), (None, None));
+        let tuple = json!([["h", null], [[["x", null], null]]]);
+        results.save_group("h", &tuple).await.unwrap();
+        assert_eq!(results.saved_group("h").await.unwrap(), Some(tuple));
+        assert_eq!(results.saved_group("none").await.unwrap(), None);
+    }
+}
