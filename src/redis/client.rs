@@ -40,6 +40,8 @@ struct Inner {
     client: fred::clients::Client,
     place: String,
     same: Same,
+    /// One of several of the same owner: its state goes without saying.
+    further: bool,
     closed: AtomicBool,
 }
 
@@ -94,7 +96,7 @@ impl Client {
         policy.set_jitter(JITTER);
         let client = fred::clients::Client::new(settings, Some(performance), Some(connection), Some(policy));
         let same = Same(address.place.clone(), address.database, address.user.clone());
-        Ok(Self(Arc::new(Inner { client, place: address.shown(), same, closed: AtomicBool::new(false) })))
+        Ok(Self(Arc::new(Inner { client, place: address.shown(), same, further: false, closed: AtomicBool::new(false) })))
     }
 
     /// One more connection to the same Redis, for calls that block it: it has its own [`Client::keep`].
@@ -104,6 +106,7 @@ impl Client {
             client: self.0.client.clone_new(),
             place: self.0.place.clone(),
             same: self.0.same.clone(),
+            further: true,
             closed: AtomicBool::new(false),
         }))
     }
@@ -137,11 +140,15 @@ impl Client {
                 tokio::select! {
                     _ = &mut running => break,
                     Ok(_) = connected.recv() => {
-                        tracing::info!(redis = %self.0.place, "connected to Redis");
+                        if away && !self.0.further {
+                            tracing::info!(redis = %self.0.place, "Redis answers again");
+                        } else {
+                            tracing::debug!(redis = %self.0.place, "connected to Redis");
+                        }
                         away = false;
                     }
                     Ok((error, _)) = failed.recv() => {
-                        if !away && !self.0.closed.load(Ordering::Acquire) {
+                        if !away && !self.0.further && !self.0.closed.load(Ordering::Acquire) {
                             let error = chain(&error).to_string();
                             tracing::warn!(redis = %self.0.place, %error, "Redis does not answer; trying again");
                         }

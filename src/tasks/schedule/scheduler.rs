@@ -20,6 +20,8 @@ use crate::tasks::python::Schedule;
 
 /// The longest pause between two looks, so that a clock that was set is noticed.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long the start waits for Redis.
+const OPENING: Duration = Duration::from_secs(5);
 /// The pause after Redis or the database did not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often the entries of the database are read without a notice of a change.
@@ -94,6 +96,14 @@ impl Scheduler {
         let mut listener = self.0.sources.store.as_ref().map(|store| store.database().listen(&["beacon_schedules"]));
         let mut exported = Some(self.0.sources.exported.clone());
         let mut memory = Memory::default();
+        // A connection that is only just being opened is nothing to be told of.
+        let broker = self.0.client.broker();
+        let connected = async {
+            while !broker.is_connected() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(OPENING, stop.run_until_cancelled(connected)).await;
         loop {
             if memory.loaded.is_none_or(|loaded| loaded.elapsed() >= RELOAD) {
                 self.load(&mut memory).await;
