@@ -96,7 +96,13 @@ impl Client {
         policy.set_jitter(JITTER);
         let client = fred::clients::Client::new(settings, Some(performance), Some(connection), Some(policy));
         let same = Same(address.place.clone(), address.database, address.user.clone());
-        Ok(Self(Arc::new(Inner { client, place: address.shown(), same, further: false, closed: AtomicBool::new(false) })))
+        Ok(Self(Arc::new(Inner {
+            client,
+            place: address.shown(),
+            same,
+            further: false,
+            closed: AtomicBool::new(false),
+        })))
     }
 
     /// One more connection to the same Redis, for calls that block it: it has its own [`Client::keep`].

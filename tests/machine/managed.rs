@@ -69,6 +69,9 @@ fn private_servers_are_a_unit_of_their_own() {
     ready(&machine);
     assert_eq!(sql(&machine, "select id from kept"), "7");
 
+    say("managed: tasks that need programs have a unit of their own");
+    worked(&machine);
+
     say("managed: nothing to keep");
     machine.put("/etc/beacon/conf.d/50-off.toml", "[managed]\npostgres = \"off\"\nredis = \"off\"\n", 0o640);
     machine.ok(&["systemctl", "restart", UNIT]);
@@ -86,6 +89,44 @@ fn private_servers_are_a_unit_of_their_own() {
     machine.ok(&["apt-get", "purge", "-y", "beacon"]);
     nothing_runs(&machine);
     machine.sh("test ! -e /var/lib/beacon; test ! -e /run/beacon-managed");
+}
+
+const WORKER: &str = "beacon-worker.service";
+const TASKS: &str = r#"
+[handlers.echo]
+command.run = ["/bin/cat"]
+[handlers.slow]
+command.run = ["/bin/sh", "-c", "echo began >> /var/cache/beacon-worker/runs; sleep 3; echo ended >> /var/cache/beacon-worker/runs"]
+"#;
+
+/// The worker's unit: nothing to do at first, then commands, which neither a hand-over ends nor a kill loses.
+#[track_caller]
+fn worked(machine: &Machine) {
+    machine.until("the worker to find nothing", BOUND, || {
+        (machine.show(WORKER, "ActiveState") == "inactive").then_some(())
+    });
+    assert_eq!(machine.show(WORKER, "Result"), "success");
+    machine.put("/etc/beacon/conf.d/60-tasks.toml", TASKS, 0o644);
+    machine.ok(&["systemctl", "restart", WORKER]);
+    machine.ok(&["beacon", "handover"]);
+    assert_eq!(machine.show(WORKER, "ActiveState"), "active");
+    let sent = machine.ok(&["beacon", "tasks", "send", "echo", "--kwarg", "order=42", "--wait", "20"]);
+    assert!(sent.contains("42"), "{sent}");
+    // Only the worker's unit can run programs, so it was not the slot that ran it.
+    let runs = || machine.run(&["cat", "/var/cache/beacon-worker/runs"]).stdout;
+    machine.ok(&["beacon", "tasks", "send", "slow"]);
+    machine.until("the task to begin", BOUND, || runs().contains("began").then_some(()));
+    machine.ok(&["beacon", "handover"]);
+    machine.until("the task to end", BOUND, || runs().contains("ended").then_some(()));
+    assert_eq!(runs(), "began\nended\n", "the hand-over touched it");
+    machine.ok(&["beacon", "tasks", "send", "slow"]);
+    machine.until("the task to begin", BOUND, || (runs().matches("began").count() == 2).then_some(()));
+    machine.ok(&["systemctl", "kill", "--kill-whom=all", "--signal=KILL", WORKER]);
+    machine.until("another life to end the task", BOUND, || (runs().matches("ended").count() == 2).then_some(()));
+    assert_eq!(runs().matches("began").count(), 3);
+    machine.ok(&["rm", "/etc/beacon/conf.d/60-tasks.toml"]);
+    machine.ok(&["systemctl", "restart", WORKER]);
+    machine.ok(&["beacon", "handover"]);
 }
 
 /// The numbers of the two servers.
