@@ -262,10 +262,17 @@ impl Client {
         let options = Options { max_attempts: Some(1), timeout: Some(within), fail_fast: true, ..Options::default() };
         let command = CustomCommand::new_static(name, ClusterHash::FirstKey, false);
         let client = self.0.client.with_options(&options);
-        match tokio::time::timeout(within, client.custom(command, arguments)).await {
+        let result = match tokio::time::timeout(within, client.custom(command, arguments)).await {
             Ok(result) => result.map_err(|error| Error::of_call(&error, &self.0.place, within)),
             Err(_) => Err(Error::Timeout(within)),
+        };
+        // It was the primary and is a replica now: the name may lead elsewhere already.
+        if let Err(Error::Refused(why)) = &result
+            && why.starts_with("READONLY")
+        {
+            let _ = self.0.client.force_reconnection().await;
         }
+        result
     }
 
     /// Ends the connection, after what was asked has been answered or a second has gone by.

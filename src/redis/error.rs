@@ -34,7 +34,17 @@ impl Error {
     /// Whether Redis is not there, or not now: the same call may succeed later.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Timeout(_))
+        /// Answers of a Redis that is full, that reads its data, or that has just become a replica.
+        const LATER: [&str; 8] =
+            ["OOM", "LOADING", "READONLY", "MASTERDOWN", "BUSY", "MISCONF", "NOREPLICAS", "TRYAGAIN"];
+
+        match self {
+            Self::Away(_) | Self::Timeout(_) => true,
+            Self::Refused(why) => LATER
+                .iter()
+                .any(|word| why.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))),
+            Self::Url(_) | Self::Authorities { .. } => false,
+        }
     }
 
     /// What a call to the Redis at `place`, which was to end `within`, failed with.
@@ -45,6 +55,25 @@ impl Error {
                 Self::Away(place.to_owned())
             }
             _ => Self::Refused(error.details().to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_work_later_is_told_from_what_will_not() {
+        for (why, later) in [
+            ("OOM command not allowed when used memory > 'maxmemory'.", true),
+            ("LOADING Redis is loading the dataset in memory", true),
+            ("READONLY You can't write against a read only replica.", true),
+            ("BUSYGROUP Consumer Group name already exists", false),
+            ("WRONGTYPE Operation against a key", false),
+            ("", false),
+        ] {
+            assert_eq!(Error::Refused(why.into()).is_unavailable(), later, "{why}");
         }
     }
 }

@@ -20,8 +20,24 @@ use crate::tasks::wire;
 const BATCH: i64 = 200;
 /// How often claims of stock workers are looked through, which is what they do among themselves.
 const SWEEP: Duration = Duration::from_mins(1);
+/// How often a batch of them is looked at in a row.
+const SWEEPS: usize = 100;
 /// How long the right to do so is held; kombu's own time.
 const MUTEX: i64 = 300_000;
+
+/// A silence below nothing: whenever the last sign of life was.
+const ALIVE: i64 = -3_600_000;
+
+/// How claims are given back.
+#[derive(Clone, Copy)]
+struct Mode {
+    /// Only if the worker has been silent for so long, in ms.
+    silence: i64,
+    /// Whether it counts as one more loss of the task.
+    lost: bool,
+    /// Whether a worker without claims is forgotten.
+    forget: bool,
+}
 
 /// A message that came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,16 +59,16 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[1]), 'LIMIT', 0, 16)",
 );
 
-/// Puts messages back. KEYS: workers, the worker's claims, unacked_index, unacked. ARGV: worker, ms of silence, then for
+/// Puts messages back. KEYS: workers, the worker's claims, unacked_index, unacked. ARGV: worker, ms of silence, '0' or '1', then for
 /// each its claim, its list, its message and where its losses are counted, or ''. Nothing is done if the worker has given
-/// a sign of life in between. A worker without claims is forgotten. Answers with each one's losses, -1 if it was not there.
+/// a sign of life in between. A worker without claims is forgotten if ARGV[3] is '1'. Answers with each one's losses, -1 if it was not there.
 static GIVE_BACK: Script = Script::new(
     "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local seen = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
 if seen > now - tonumber(ARGV[2]) then return {} end
 local answer = {}
-for i = 3, #ARGV, 4 do
+for i = 4, #ARGV, 4 do
   local n = -1
   if redis.call('ZREM', KEYS[3], ARGV[i]) == 1 then
     n = 0
@@ -66,7 +82,7 @@ for i = 3, #ARGV, 4 do
   redis.call('SREM', KEYS[2], ARGV[i])
   answer[#answer + 1] = n
 end
-if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[1], ARGV[1]) end
+if ARGV[3] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[1], ARGV[1]) end
 return answer",
 );
 
@@ -120,7 +136,12 @@ impl Broker {
         let (now, last) = (clock::millis(), self.0.swept.load(Ordering::Relaxed));
         let due = last == 0 || now.saturating_sub(last) > SWEEP.as_millis() as u64;
         if due && self.0.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.sweep(&mut reclaimed).await?;
+            // A stock worker may have had thousands that wait for their time.
+            for _ in 0..SWEEPS {
+                if self.sweep(&mut reclaimed).await? < BATCH as usize {
+                    break;
+                }
+            }
             self.tidy_dead().await?;
         }
         Ok(reclaimed)
@@ -133,8 +154,7 @@ impl Broker {
     /// Redis is away or refused: the claims go back by themselves, a few seconds later.
     pub async fn leave(&self, worker: &str) -> Result<usize, Error> {
         let mut given = Vec::new();
-        // A silence below nothing: however recent the last sign of life is.
-        self.give_back(worker, -60_000, false, &mut given).await?;
+        self.give_back(worker, ALIVE, false, &mut given).await?;
         self.client().command("DEL", vec![self.key(&format!("beacon:worker:{worker}")).into()], CALL).await?;
         Ok(given.len())
     }
@@ -144,54 +164,70 @@ impl Broker {
         loop {
             let some = vec![Value::from(claims_key.as_str()), BATCH.into()];
             let claims = redis::list(self.client().command("SRANDMEMBER", some, CALL).await?);
-            let mut claims: Vec<String> = claims.into_iter().filter_map(redis::text).collect();
-            // The first one claimed is pushed last, and runs first.
-            let number = |claim: &str| claim.rsplit(':').next().and_then(|text| text.parse::<u64>().ok());
-            claims.sort_by_key(|claim| std::cmp::Reverse(number(claim)));
-            let values = if claims.is_empty() {
-                Vec::new()
-            } else {
-                let mut arguments = vec![Value::from(self.key("unacked"))];
-                arguments.extend(claims.iter().map(|claim| Value::from(claim.as_str())));
-                redis::list(self.client().command("HMGET", arguments, CALL).await?)
-            };
-            let mut arguments = vec![Value::from(worker), silence.into()];
-            let mut back = Vec::with_capacity(claims.len());
-            for (claim, value) in claims.iter().zip(values) {
-                let (raw, queue) = redis::bytes(value).and_then(|value| opened(&value)).unwrap_or_default();
-                let id = wire::id_of(&raw);
-                let list = self.list_for(&queue, wire::priority_of(&raw));
-                let counted = id.as_deref().filter(|_| lost).map(|id| self.attempts_key(id)).unwrap_or_default();
-                arguments.extend([
-                    Value::from(claim.as_str()),
-                    list.into(),
-                    Value::Bytes(marked(&raw)),
-                    counted.into(),
-                ]);
-                back.push(Reclaimed { id, queue, worker: worker.to_owned(), attempts: 0 });
-            }
-            let keys = ["beacon:workers", "", "unacked_index", "unacked"]
-                .iter()
-                .map(|name| if name.is_empty() { claims_key.as_str().into() } else { Value::from(self.key(name)) })
-                .collect();
-            let answer = redis::list(self.client().eval(&GIVE_BACK, keys, arguments, CALL).await?);
-            if answer.is_empty() {
+            let claims = claims.into_iter().filter_map(redis::text).collect();
+            if !self.give_back_some(worker, claims, Mode { silence, lost, forget: true }, given).await? {
                 return Ok(());
-            }
-            for (mut one, attempts) in back.into_iter().zip(answer) {
-                match redis::integer(&attempts) {
-                    Some(attempts) if attempts >= 0 => {
-                        one.attempts = attempts as u32;
-                        given.push(one);
-                    }
-                    _ => {}
-                }
             }
         }
     }
 
-    /// Restores what silent stock workers had, as any of them would do.
-    async fn sweep(&self, restored: &mut Vec<Reclaimed>) -> Result<(), Error> {
+    /// Puts these claims of a worker that is alive back, as far as there are such. Gives how many there were.
+    pub(super) async fn give_back_claims(&self, worker: &str, claims: &[String]) -> Result<usize, Error> {
+        let mut given = Vec::new();
+        for claims in claims.chunks(BATCH as usize) {
+            let mode = Mode { silence: ALIVE, lost: false, forget: false };
+            self.give_back_some(worker, claims.to_vec(), mode, &mut given).await?;
+        }
+        Ok(given.len())
+    }
+
+    /// False if there was nothing to do, or nothing may be done.
+    async fn give_back_some(
+        &self,
+        worker: &str,
+        mut claims: Vec<String>,
+        mode: Mode,
+        given: &mut Vec<Reclaimed>,
+    ) -> Result<bool, Error> {
+        // The first one claimed is pushed last, and runs first.
+        let number = |claim: &str| claim.rsplit(':').next().and_then(|text| text.parse::<u64>().ok());
+        claims.sort_by_key(|claim| std::cmp::Reverse(number(claim)));
+        let values = if claims.is_empty() {
+            Vec::new()
+        } else {
+            let mut arguments = vec![Value::from(self.key("unacked"))];
+            arguments.extend(claims.iter().map(|claim| Value::from(claim.as_str())));
+            redis::list(self.client().command("HMGET", arguments, CALL).await?)
+        };
+        let mut arguments = vec![Value::from(worker), mode.silence.into(), i64::from(mode.forget).into()];
+        let mut back = Vec::with_capacity(claims.len());
+        for (claim, value) in claims.iter().zip(values) {
+            let (raw, queue) = redis::bytes(value).and_then(|value| opened(&value)).unwrap_or_default();
+            let id = wire::id_of(&raw);
+            let list = self.list_for(&queue, wire::priority_of(&raw));
+            let counted = id.as_deref().filter(|_| mode.lost).map(|id| self.attempts_key(id)).unwrap_or_default();
+            arguments.extend([Value::from(claim.as_str()), list.into(), Value::Bytes(marked(&raw)), counted.into()]);
+            back.push(Reclaimed { id, queue, worker: worker.to_owned(), attempts: 0 });
+        }
+        let keys = vec![
+            self.key("beacon:workers").into(),
+            self.claims_key(worker).into(),
+            self.key("unacked_index").into(),
+            self.key("unacked").into(),
+        ];
+        let answer = redis::list(self.client().eval(&GIVE_BACK, keys, arguments, CALL).await?);
+        let more = !answer.is_empty();
+        for (mut one, attempts) in back.into_iter().zip(answer) {
+            if let Some(attempts) = redis::integer(&attempts).filter(|attempts| *attempts >= 0) {
+                one.attempts = attempts as u32;
+                given.push(one);
+            }
+        }
+        Ok(more)
+    }
+
+    /// Restores what silent stock workers had, as any of them would do: one batch. Gives how many were looked at.
+    async fn sweep(&self, restored: &mut Vec<Reclaimed>) -> Result<usize, Error> {
         let token = Uuid::new_v4().to_string();
         let silence = Value::from(self.transport().visibility_timeout.as_secs() as i64);
         let keys =
@@ -206,6 +242,7 @@ impl Broker {
         while let (Some(claim), Some(value)) = (silent.next(), silent.next()) {
             found.push((claim, redis::bytes(value).unwrap_or_default()));
         }
+        let count = found.len();
         for (claim, value) in found.into_iter().rev() {
             let Some((raw, exchange, routing_key)) = taken_apart(&value) else {
                 arguments.extend([claim, "".into(), "".into()]);
@@ -225,7 +262,7 @@ impl Broker {
         restored.extend(
             back.into_iter().zip(done).filter_map(|(one, done)| one.filter(|_| redis::integer(&done) == Some(1))),
         );
-        Ok(())
+        Ok(count)
     }
 
     /// Where a message of this exchange goes: the queue itself for the anonymous one, else what is bound.

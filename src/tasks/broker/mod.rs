@@ -57,6 +57,8 @@ struct Inner {
     declared: Mutex<HashSet<String>>,
     /// The next claim's number.
     next: AtomicU64,
+    /// Claims that may have been made without an answer.
+    unanswered: Mutex<Vec<claim::Unanswered>>,
     /// When claims of silent stock workers were last looked for, on the monotonic clock in ms.
     swept: AtomicU64,
 }
@@ -87,22 +89,18 @@ impl Broker {
             keep_dead: Duration::from_hours(24 * 14),
             declared: Mutex::default(),
             next: AtomicU64::new(1),
+            unanswered: Mutex::default(),
             swept: AtomicU64::new(0),
         })))
     }
 
-    /// The same, with dead letters kept for so long. To be called before it is cloned: it makes a connection of its own.
+    /// The same, with dead letters kept for so long. To be called before it is cloned: clones would go on as they are.
     #[must_use]
-    pub fn keeping_dead_letters(self, keep: Duration) -> Self {
-        let transport = self.0.transport.clone();
-        Self(Arc::new(Inner {
-            client: self.0.client.another(),
-            transport,
-            keep_dead: keep,
-            declared: Mutex::default(),
-            next: AtomicU64::new(1),
-            swept: AtomicU64::new(0),
-        }))
+    pub fn keeping_dead_letters(mut self, keep: Duration) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.keep_dead = keep;
+        }
+        self
     }
 
     /// Connects, and connects again whenever the connection is lost, until [`Broker::close`]. To be started once.
