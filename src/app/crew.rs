@@ -158,7 +158,7 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
         node = %node,
         queues = config.queues.join(","),
         redis = broker.client().place(),
-        "tasks are taken from their queues"
+        "ready: tasks are taken from their queues"
     );
     {
         let wishes = python
