@@ -38,6 +38,8 @@ pub(super) struct Plan {
     pub config: Config,
     /// Its URLs were said by somebody, and go before those of an application.
     pub named: bool,
+    /// Somebody may send tasks to [`QUEUE`]: it is taken from beside the queues of an application.
+    pub own_queue: bool,
     /// The node's name, whole.
     pub node: Arc<str>,
     /// Tasks in Rust.
@@ -68,7 +70,8 @@ pub(super) type Beside = Box<dyn FnOnce(Broker, Results, CancellationToken) + Se
 /// # Errors
 /// The application cannot be loaded, or a URL cannot be used.
 pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: CancellationToken) -> Result<(), Error> {
-    let Plan { mut config, named, node, registry, figures, events, application, exported, health, .. } = plan;
+    let Plan { mut config, named, own_queue, node, registry, figures, events, application, exported, health, .. } =
+        plan;
     let loaded = match &application {
         Some(options) => {
             health.degraded("the Celery application is being loaded");
@@ -81,7 +84,7 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
         None => None,
     };
     if let Some((_, found)) = &loaded {
-        settle(&mut config, found, named);
+        settle(&mut config, found, named, own_queue);
         exported.send_replace(found.schedules.clone().into());
     }
     let results_url = if config.result_url.is_empty() { &config.broker_url } else { &config.result_url };
@@ -191,7 +194,7 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
 }
 
 /// What an application's settings change.
-fn settle(config: &mut Config, found: &Exported, named: bool) {
+fn settle(config: &mut Config, found: &Exported, named: bool, own_queue: bool) {
     let text = |name: &str| found.broker.options.get(name).and_then(Value::as_str).map(str::to_owned);
     if !named {
         config.broker_url = found.broker.url.clone();
@@ -230,7 +233,9 @@ fn settle(config: &mut Config, found: &Exported, named: bool) {
     }
     if config.queues.is_empty() {
         config.queues = found.queues.iter().map(|queue| queue.name.clone()).collect();
-        config.queues.push(QUEUE.into());
+        if own_queue && !config.queues.iter().any(|queue| queue == QUEUE) {
+            config.queues.push(QUEUE.into());
+        }
     }
     if config.time_limit.is_zero()
         && let Some(limit) = found.time_limit.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())

@@ -322,6 +322,7 @@ impl Inner {
             let plan = Plan {
                 config: self.config.clone(),
                 named: self.named,
+                own_queue: true,
                 node: node(&self.config.name),
                 registry: registry.clone(),
                 figures: self.figures.clone(),

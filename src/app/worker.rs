@@ -156,6 +156,8 @@ async fn work(mut config: Config, options: Options) -> Result<(), Error> {
     let application = !config.tasks.python.celery_app.is_empty();
     // Of an application it is its own settings that say where messages are, unless somebody has said it here.
     let named = options.broker.is_some() || !config.tasks.broker_url.is_empty() || !application;
+    // An application's worker that stands for itself takes from the application's queues, and from no other.
+    let own_queue = options.unit || !config.tasks.broker_url.is_empty() || !config.handlers.is_empty();
     match (&options.broker, found) {
         (Some(url), _) => {
             config.tasks.broker_url = url.clone();
@@ -209,6 +211,7 @@ async fn work(mut config: Config, options: Options) -> Result<(), Error> {
     });
     let plan = Plan {
         named,
+        own_queue,
         application: application.then(|| python_options(&config, &options, &node)),
         events: Events::new(node.clone(), config.tasks.events),
         config: config.tasks.clone(),

@@ -26,6 +26,9 @@ const WAIT: Duration = Duration::from_millis(500);
 /// How long a coroutine may take to obey.
 const OBEDIENCE: Duration = Duration::from_secs(5);
 
+/// Celery's own commands of remote control that only the application can answer.
+const ITS_OWN: [&str; 3] = ["conf", "objgraph", "registered"];
+
 /// A Celery application, and the processes that run its tasks; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Application(Arc<Inner>);
@@ -95,13 +98,14 @@ impl Application {
         self.0.wishes.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Runs a remote-control command that the application has defined: its answer, or the text of its exception. `None`
-    /// if it has none of this name.
+    /// Runs a remote-control command that the application has defined, or one that tells of the application: its answer,
+    /// or the text of its exception. `None` if it has none of this name.
     pub async fn control(&self, method: &str, arguments: &Value) -> Option<Result<Value, String>> {
-        if !self.0.commands.iter().any(|name| name == method) {
+        let its_own = ITS_OWN.contains(&method);
+        if !its_own && !self.0.commands.iter().any(|name| name == method) {
             return None;
         }
-        let head = object(json!({"method": method}));
+        let head = object(json!({"method": method, "all": its_own}));
         let answer = self.0.clerk.ask("control", head, arguments.to_string().as_bytes()).await;
         Some(match answer {
             Some(Answer { unknown: true, .. }) => return None,

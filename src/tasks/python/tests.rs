@@ -260,6 +260,8 @@ async fn the_clerk_answers_commands_and_records_ends() {
     assert_eq!(control("pending", json!({})).await, Some(Ok(json!(0))));
     assert_eq!(control("fails", json!({})).await, Some(Err("RuntimeError('bad')".into())));
     assert_eq!(control("ping", json!({})).await, None, "Celery's own are answered elsewhere");
+    let settings = control("conf", json!({})).await.unwrap().unwrap();
+    assert_eq!(settings["beat_schedule"]["each"]["task"], "wapp.add", "the settings are the application's");
     let mut wishes = application.wishes().unwrap();
     assert_eq!(wishes.try_recv().unwrap()["wish"], "add_queue");
     assert_eq!(wishes.try_recv().unwrap()["wish"], "cancel_queue");

@@ -237,12 +237,14 @@ impl Worker {
 }
 
 fn shown(parked: &Parked) -> Option<Held> {
+    let envelope = parked.envelope()?;
     Some(Held {
-        envelope: Arc::new(parked.envelope()?),
+        // As it was asked for: Redis knows it to the millisecond only, and counts what expires before by its end.
+        eta: envelope.headers.eta.or(Some(parked.until_ms as f64 / 1e3)),
+        envelope: Arc::new(envelope),
         queue: parked.queue.as_str().into(),
         started: None,
         pid: None,
         acknowledged: false,
-        eta: Some(parked.until_ms as f64 / 1e3),
     })
 }
