@@ -234,6 +234,7 @@ impl Tasks {
             gateway,
             client: self.0.client.clone(),
             feed: self.0.events.feed().clone(),
+            schedules: Some(self.0.scheduler.clone()),
             desk: None,
             ending: self.0.stop.clone(),
         })

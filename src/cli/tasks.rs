@@ -8,6 +8,7 @@ mod one;
 mod picture;
 mod python;
 mod queues;
+mod schedules;
 mod screen;
 mod send;
 mod top;
@@ -20,9 +21,9 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 
 use super::table::table;
-use super::{Failure, output};
+use super::{Failure, database, output};
 use crate::app::tasks_client::{Tools, connect};
-use crate::config::{Sources, load};
+use crate::config::{Config, Sources, load};
 use crate::error::chain;
 use crate::jobs::api::Look;
 use crate::tasks;
@@ -49,6 +50,7 @@ enum Action {
     Resume(queues::Resume),
     Purge(queues::Purge),
     Workers(queues::Workers),
+    Schedules(schedules::Schedules),
     Events(events::Events),
     Top(top::Top),
     Release(queues::Release),
@@ -57,6 +59,7 @@ enum Action {
 
 /// What the commands work with.
 struct Context {
+    config: Config,
     tools: Tools,
     look: Look,
 }
@@ -71,7 +74,7 @@ impl TasksCommand {
         let done = runtime.block_on(async {
             let tools = connect(&config).await?;
             let look = Look::new(tools.client.clone());
-            self.command.run(Context { tools, look }).await
+            self.command.run(Context { config, tools, look }).await
         });
         // Whoever still reads a terminal or waits for a name to be resolved must not keep the process.
         runtime.shutdown_timeout(Duration::from_millis(100));
@@ -94,6 +97,7 @@ impl Action {
             Self::Resume(command) => Box::pin(command.run(context)),
             Self::Purge(command) => Box::pin(command.run(context)),
             Self::Workers(command) => Box::pin(command.run(context)),
+            Self::Schedules(command) => Box::pin(command.run(context)),
             Self::Events(command) => Box::pin(command.run(context)),
             Self::Top(command) => Box::pin(command.run(context)),
             Self::Release(command) => Box::pin(command.run(context)),

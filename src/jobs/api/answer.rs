@@ -8,7 +8,7 @@ use crate::auth::gateway;
 use crate::error::chain;
 use crate::http::{Body, BodyError, Problem, Response};
 use crate::id::RequestId;
-use crate::tasks;
+use crate::tasks::{self, schedule};
 
 /// What a request leads to.
 pub(super) type Answer = Result<Response, Failure>;
@@ -117,6 +117,43 @@ impl From<tasks::Error> for Failure {
             }
         }
     }
+}
+
+impl From<schedule::Error> for Failure {
+    fn from(error: schedule::Error) -> Self {
+        let text = format!("{error}.");
+        match error {
+            schedule::Error::Unknown(_) => {
+                Self::not_found("schedule_not_found", capital(&text), "GET /tasks/v1/schedules lists them.")
+            }
+            schedule::Error::Elsewhere(_) => Self::conflict(
+                "schedule_elsewhere",
+                capital(&text),
+                "Entries of the configuration and of a Celery application are changed there. Use another name.",
+            ),
+            schedule::Error::NoDatabase => Self::conflict(
+                "no_database",
+                capital(&text),
+                "Set DATABASE_URL, or put the schedule into [tasks.schedules] of the configuration.",
+            ),
+            schedule::Error::Send(error) => error.into(),
+            schedule::Error::Store(schedule::StoreError::Invalid(faults)) => {
+                let told: Vec<String> = faults.iter().map(|fault| format!("{} {}", fault.key, fault.problem)).collect();
+                let hint = faults.into_iter().next().map(|fault| fault.fix).unwrap_or_default();
+                Self::invalid(format!("The schedule cannot be used: {}.", told.join("; ")), hint)
+            }
+            schedule::Error::Store(error) => {
+                tracing::warn!(error = %chain(&error), "a request about schedules failed");
+                Self::later("database_unavailable", "The database does not answer.")
+            }
+        }
+    }
+}
+
+/// A sentence begins with a capital.
+pub(super) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// A JSON body that no cache may keep.

@@ -11,6 +11,7 @@ mod look;
 mod order;
 mod queues;
 mod routes;
+mod schedules;
 mod stream;
 mod tasks;
 
@@ -27,6 +28,7 @@ pub use stream::{Filter, Names};
 
 use crate::auth::gateway::Gateway;
 use crate::tasks::events::Feed;
+use crate::tasks::schedule::Scheduler;
 use crate::tasks::{Client, Desk};
 
 /// Where the API is mounted.
@@ -46,6 +48,8 @@ pub struct Needs {
     pub client: Client,
     /// What happens, of this process and of others.
     pub feed: Feed,
+    /// Tasks at set times, if this process sends them.
+    pub schedules: Option<Scheduler>,
     /// The worker in this process, if there is one.
     pub desk: Option<Arc<dyn Desk>>,
     /// Cancelled when the server stops: streams end, and who waits is answered.
@@ -60,6 +64,7 @@ struct Inner {
     gateway: Gateway,
     look: Look,
     feed: Feed,
+    schedules: Option<Scheduler>,
     desk: Option<Arc<dyn Desk>>,
     ending: CancellationToken,
     waiting: Arc<Semaphore>,
@@ -70,11 +75,12 @@ impl Tasks {
     /// The API over its needs.
     #[must_use]
     pub fn new(needs: Needs) -> Self {
-        let Needs { gateway, client, feed, desk, ending } = needs;
+        let Needs { gateway, client, feed, schedules, desk, ending } = needs;
         Self(Arc::new(Inner {
             gateway,
             look: Look::new(client),
             feed,
+            schedules,
             desk,
             ending,
             waiting: Arc::new(Semaphore::new(WAITING)),

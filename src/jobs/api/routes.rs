@@ -47,7 +47,7 @@ impl Inner {
     async fn answer(&self, ask: &Ask) -> Answer {
         let path: Vec<&str> = ask.path.split('/').collect();
         let get = ask.method == Method::GET || ask.method == Method::HEAD;
-        let (post, delete) = (ask.method == Method::POST, ask.method == Method::DELETE);
+        let [post, put, delete] = [Method::POST, Method::PUT, Method::DELETE].map(|method| ask.method == method);
         match path.as_slice() {
             ["tasks"] if get => self.list(ask).await,
             ["tasks"] if post => self.send(ask).await,
@@ -65,6 +65,14 @@ impl Inner {
             ["queues", name, "pause"] if post => self.pause(ask, name).await,
             ["queues", name, "resume"] if post => self.resume(ask, name).await,
             ["queues", name, "messages"] if delete => self.purge(ask, name).await,
+
+            ["schedules"] if get => self.list_schedules(ask).await,
+            ["schedules", name] if get => self.get_schedule(ask, name).await,
+            ["schedules", name] if put => self.put_schedule(ask, name).await,
+            ["schedules", name] if delete => self.delete_schedule(ask, name).await,
+            ["schedules", name, "run"] if post => self.run_schedule(ask, name).await,
+            ["schedules", name, "enable"] if post => self.enable_schedule(ask, name, true).await,
+            ["schedules", name, "disable"] if post => self.enable_schedule(ask, name, false).await,
 
             ["workers"] if get => self.workers(ask).await,
             ["events"] if ask.method == Method::GET => self.events(ask),

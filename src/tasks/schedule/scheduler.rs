@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::Entry;
 use super::ledger::{Claim, Known, Ledger, Ready, Told};
 use super::plan::{Plan, Source, Unusable};
-use super::store::Store;
+use super::store::{Store, StoreError};
 use super::timing::Due;
 use crate::db::Listener;
 use crate::error::chain;
@@ -124,6 +124,20 @@ impl Scheduler {
                 () = changed(&mut exported) => memory.loaded = None,
             }
         }
+    }
+
+    /// Reads the entries of all sources once, for who sends nothing by itself: [`Scheduler::run_now`] and changes of
+    /// entries know them then.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn read(&self) -> Result<(), StoreError> {
+        let stored = match &self.0.sources.store {
+            Some(store) => store.list().await?,
+            None => Vec::new(),
+        };
+        *self.0.plans.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.collect(&stored));
+        Ok(())
     }
 
     /// Takes the entries of all sources together.
