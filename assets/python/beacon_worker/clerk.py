@@ -7,6 +7,7 @@ started: what a command asks of them goes back to Beacon as wishes beside the an
 import os
 import sys
 from functools import partial
+from time import monotonic
 
 from celery import signals, states
 from celery.exceptions import NotRegistered, WorkerLostError
@@ -82,6 +83,12 @@ class Clerk:
             if kind == 'ping':
                 self.channel.send({'t': 'pong', 'n': head['n']})
                 continue
+            if 'until' in head:
+                if monotonic() * 1000 > head['until']:
+                    # Somebody else does it now.
+                    self.channel.send({'t': 'answer', 'n': head['n'], 'failed': 'it was asked too late'})
+                    continue
+                self.channel.send({'t': 'answer', 'n': head['n'], 'begun': True})
             answer = {}
             try:
                 answer = getattr(self, 'on_' + kind)(head, body) or {}
@@ -137,7 +144,8 @@ class Clerk:
         """What commands put off with consumer.call_soon."""
         pending = getattr(self.consumer, '_pending_operations', None)
         while pending:
-            operation = pending.popleft() if hasattr(pending, 'popleft') else pending.pop()
+            # In their order, which a list (before Celery 5.7) does not keep by itself.
+            operation = pending.popleft() if hasattr(pending, 'popleft') else pending.pop(0)
             try:
                 operation()
             except Exception as error:

@@ -63,6 +63,8 @@ def install(app, hand_over):
     from celery.app.trace import task_has_custom
     from celery.backends.base import Backend
     _REFERENCES = (weakref.ReferenceType, weakref.WeakMethod)
+    # A backend of another class stores in its own way, and may be derived from the one that is intercepted.
+    hand_over = hand_over and reachable(app) is not None
 
     def custom(task, *names):
         return any(task_has_custom(task, name) for name in names)

@@ -1,6 +1,6 @@
 //! A Celery application as a runner of tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +23,12 @@ use crate::tasks::{Exception, Finished, Job, Outcome, Recorded, Runner, Spec, St
 
 /// A run that waits longer for its turn goes back to the queue.
 const WAIT: Duration = Duration::from_millis(500);
+/// How long the clerk may take until it begins to record an end. Nobody waits for one that is not there: see [`Runner::record`].
+const RECORDING: Duration = Duration::from_secs(5);
+/// The same for a Django task: nothing but the clerk can write its row.
+const RECORDING_DJANGO: Duration = Duration::from_secs(25);
+/// The task that runs Django's own tasks (assets/python/beacon_tasks).
+const DJANGO_TASK: &str = "beacon.django_task";
 /// How long a coroutine may take to obey.
 const OBEDIENCE: Duration = Duration::from_secs(5);
 
@@ -45,6 +51,8 @@ struct Inner {
     draining: CancellationToken,
     stop: CancellationToken,
     running: tokio::sync::watch::Sender<usize>,
+    /// The signals of those that were terminated and are not yet recorded, by the task's identifier.
+    terminated: Mutex<HashMap<String, i32>>,
 }
 
 impl Application {
@@ -87,6 +95,7 @@ impl Application {
             draining: CancellationToken::new(),
             stop,
             running: tokio::sync::watch::Sender::new(0),
+            terminated: Mutex::default(),
         }));
         Ok((application, exported))
     }
@@ -220,9 +229,9 @@ impl Application {
                     let ran = begun.elapsed();
                     return match heard {
                         Some(Told::Begun) => continue,
-                        Some(Told::Done(done, _)) if cancelled && done.end != "ok" => self.terminated(&job, body, ran).await,
+                        Some(Told::Done(done, _)) if cancelled && done.end != "ok" => self.terminated(&job, ran),
                         Some(Told::Done(done, value)) => self.done(&job, *done, value).await,
-                        Some(Told::Lost(_)) if cancelled => self.terminated(&job, body, ran).await,
+                        Some(Told::Lost(_)) if cancelled => self.terminated(&job, ran),
                         Some(Told::Lost(status)) => self.lost(&job, &link::human(status), ran).await,
                         Some(Told::Dropped) | None => nothing(Outcome::NotBegun),
                     };
@@ -288,12 +297,11 @@ impl Application {
     }
 
     /// It was ended from outside. With a signal, somebody revoked it; without one, the worker stops and gives it back.
-    async fn terminated(&self, job: &Job, body: &Body, runtime: Duration) -> Finished {
+    fn terminated(&self, job: &Job, runtime: Duration) -> Finished {
         let number = job.cancel.signal.load(Ordering::Relaxed);
         if number != 0 {
-            let head =
-                json!({"reason": "terminated", "signum": number, "pid": body.pid(), "redelivered": job.redelivered});
-            self.0.clerk.ask("revoked", object(head), &job.envelope.raw).await;
+            let mut terminated = self.0.terminated.lock().unwrap_or_else(PoisonError::into_inner);
+            terminated.insert(job.envelope.headers.id.clone(), number);
         }
         Finished {
             outcome: Outcome::Terminated(if number == 0 { 15 } else { number }),
@@ -334,8 +342,6 @@ impl Application {
                 }
             }
         }
-        let head = json!({"limit": limit, "redelivered": job.redelivered, "pid": body.pid()});
-        self.0.clerk.ask("timeout", object(head), &job.envelope.raw).await;
         let text = if limit.fract() == 0.0 { format!("{}", limit as u64) } else { limit.to_string() };
         let exception = Exception {
             repr: format!("TimeLimitExceeded({text})"),
@@ -384,14 +390,22 @@ impl Runner for Application {
 
     fn record(&self, envelope: Arc<Envelope>, recorded: Recorded) -> BoxFuture<'_, bool> {
         Box::pin(async move {
+            let headers = &envelope.headers;
             let (request, head) = match recorded {
-                Recorded::Revoked(reason) => ("revoked", json!({"reason": reason})),
+                Recorded::Revoked(reason) => {
+                    let signal = self.0.terminated.lock().unwrap_or_else(PoisonError::into_inner).remove(&headers.id);
+                    ("revoked", json!({"reason": reason, "signum": signal}))
+                }
+                Recorded::Failed(exception) if exception.class == "TimeLimitExceeded" => {
+                    ("timeout", json!({"limit": exception.message.parse::<f64>().unwrap_or_default()}))
+                }
                 Recorded::Failed(exception) => {
                     let Exception { class, module, message, traceback, .. } = exception;
                     ("failed", json!({"class": class, "module": module, "message": message, "trace": traceback}))
                 }
             };
-            self.0.clerk.ask(request, object(head), &envelope.raw).await.is_some()
+            let patience = if headers.task == DJANGO_TASK { RECORDING_DJANGO } else { RECORDING };
+            self.0.clerk.record(request, object(head), &envelope.raw, patience).await
         })
     }
 

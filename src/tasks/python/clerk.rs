@@ -1,9 +1,9 @@
 //! The application's clerk: one process that answers questions about it and runs no bodies. It is started again when it
 //! ends; a question that it was asked then fails.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -14,10 +14,15 @@ use super::frame::{self, Answer, Said};
 use super::launch::Launch;
 use super::link::{self, Link, Writer};
 use super::{Error, Exported};
+use crate::clock;
 use crate::process::{Child, Signal};
 
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What it began in the last moment is told of within this.
+const SLACK: Duration = Duration::from_millis(500);
+/// Who is more patient than this waits until it is there again.
+const RESTART: Duration = Duration::from_secs(20);
 /// How long it may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 /// The longest pause between two starts.
@@ -31,6 +36,8 @@ pub(super) struct Clerk(Arc<Inner>);
 struct Inner {
     line: watch::Sender<Option<Writer>>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    /// Records that it has begun.
+    begun: Mutex<HashSet<u64>>,
     next: AtomicU64,
     wishes: mpsc::UnboundedSender<Value>,
 }
@@ -48,6 +55,7 @@ impl Clerk {
         let inner = Inner {
             line: watch::Sender::new(Some(link.writer.clone())),
             waiting: Mutex::default(),
+            begun: Mutex::default(),
             next: AtomicU64::new(1),
             wishes,
         };
@@ -94,6 +102,10 @@ impl Clerk {
     async fn read(&self, link: &mut Link) {
         while let Ok(Some((said, _))) = link.reader.next().await {
             let Said::Answer(answer) = said else { continue };
+            if answer.begun {
+                self.lock_begun().insert(answer.n);
+                continue;
+            }
             for wish in &answer.wishes {
                 let _ = self.0.wishes.send(wish.clone());
             }
@@ -104,16 +116,49 @@ impl Clerk {
         }
     }
 
+    fn lock_begun(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.0.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn forget(&self) {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lock_begun().clear();
+    }
+
+    /// Has it record an end. False if it has not: what it does not begin within the patience it never does, so that
+    /// another one can do it then. It is not waited for while it is being started again, unless the patience is long.
+    pub(super) async fn record(
+        &self,
+        request: &str,
+        mut head: Map<String, Value>,
+        body: &[u8],
+        patience: Duration,
+    ) -> bool {
+        if self.0.line.borrow().is_none() && patience < RESTART {
+            return false;
+        }
+        // Its clock is ours.
+        let until = clock::millis() + u64::try_from(patience.as_millis()).unwrap_or_default();
+        head.insert("until".into(), until.into());
+        self.ask_for(request, head, body, patience + SLACK).await.is_some()
     }
 
     /// Asks it. `None` if it does not answer, or the request failed there, which is logged there.
-    pub(super) async fn ask(&self, request: &str, mut head: Map<String, Value>, body: &[u8]) -> Option<Answer> {
+    pub(super) async fn ask(&self, request: &str, head: Map<String, Value>, body: &[u8]) -> Option<Answer> {
+        self.ask_for(request, head, body, PATIENCE).await
+    }
+
+    async fn ask_for(
+        &self,
+        request: &str,
+        mut head: Map<String, Value>,
+        body: &[u8],
+        patience: Duration,
+    ) -> Option<Answer> {
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let asked = async {
             let mut line = self.0.line.subscribe();
             let writer = line.wait_for(Option::is_some).await.ok()?.clone()?;
-            let number = self.0.next.fetch_add(1, Ordering::Relaxed);
             let (sender, answer) = oneshot::channel();
             self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, sender);
             head.insert("t".into(), request.into());
@@ -121,7 +166,13 @@ impl Clerk {
             writer.tell(frame::encode(&head, body));
             answer.await.ok()
         };
-        match tokio::time::timeout(PATIENCE, asked).await {
+        tokio::pin!(asked);
+        let mut answered = tokio::time::timeout(patience, &mut asked).await;
+        if answered.is_err() && self.lock_begun().contains(&number) {
+            answered = tokio::time::timeout(PATIENCE, asked).await;
+        }
+        self.lock_begun().remove(&number);
+        match answered {
             Ok(Some(answer)) if answer.failed.is_none() => Some(answer),
             Ok(Some(answer)) => {
                 tracing::error!(request, error = answer.failed.as_deref(), "the application's clerk could not do it");

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::duration;
 use crate::error::Fault;
 
+/// Celery alone, imported, has more than 60 MiB of addresses.
+const SMALLEST_LIMIT: u64 = 64 << 20;
+
 /// A Celery application and the processes that run its tasks.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
@@ -32,6 +35,9 @@ pub struct Config {
     pub max_tasks: u32,
     /// A process is replaced when its memory is larger after a task, in bytes; 0 is never.
     pub max_memory_bytes: u64,
+    /// Addresses that a process may have, in bytes (RLIMIT_AS): beyond it a task gets MemoryError, and its process is
+    /// replaced; 0 is no limit.
+    pub memory_limit_bytes: u64,
     /// A process is replaced when it is older, after a task; "0s" is never.
     #[serde(with = "duration")]
     pub max_age: Duration,
@@ -70,6 +76,7 @@ impl Default for Config {
             env_file: PathBuf::new(),
             max_tasks: 0,
             max_memory_bytes: 0,
+            memory_limit_bytes: 0,
             max_age: Duration::ZERO,
             async_concurrency: 100,
             start_timeout: Duration::from_mins(1),
@@ -85,6 +92,13 @@ impl Config {
         let mut faults = Vec::new();
         if self.async_concurrency == 0 {
             faults.push(Fault::new("async_concurrency", "is 0", "Use 1 or more."));
+        }
+        if (1..SMALLEST_LIMIT).contains(&self.memory_limit_bytes) {
+            faults.push(Fault::new(
+                "memory_limit_bytes",
+                format!("is {}, in which no interpreter starts", self.memory_limit_bytes),
+                "Use 256 MiB (268435456) or more, or 0 for no limit.",
+            ));
         }
         if self.start_timeout.is_zero() {
             faults.push(Fault::new("start_timeout", "is 0", "Give the application time to be imported, as in \"1m\"."));

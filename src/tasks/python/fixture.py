@@ -1,11 +1,13 @@
 """The application of the tests."""
 import asyncio, os, signal, sys, time
 from celery import Celery, chain, chord, group, signals
+from celery.backends.redis import RedisBackend
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.worker.control import control_command, inspect_command, add_consumer, cancel_consumer
 
 URL = os.environ['TEST_REDIS']
-app = Celery('wapp', broker=URL, backend=URL)
+BACKEND = 'wapp.Derived+' + URL if os.environ.get('DERIVED') else URL
+app = Celery('wapp', broker=URL, backend=BACKEND)
 app.conf.result_extended = bool(os.environ.get('EXTENDED'))
 app.conf.beat_schedule = {'each': {'task': 'wapp.add', 'schedule': 30.0, 'args': (1, 2)}}
 
@@ -87,6 +89,24 @@ def tidy(path):
         time.sleep(30)
     finally:
         open(path, 'w').close()
+
+
+@app.task
+def eat(size):
+    return len(bytearray(size))
+
+
+@inspect_command()
+def hang(state, seconds):
+    time.sleep(seconds)
+
+
+class Derived(RedisBackend):
+    """A backend of the application's own, which stores in its own way."""
+
+    def _store_result(self, task_id, *args, **kwargs):
+        self.client.set('derived-' + task_id, 1, ex=60)
+        return super()._store_result(task_id, *args, **kwargs)
 
 
 SEEN = []

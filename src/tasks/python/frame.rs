@@ -98,6 +98,9 @@ pub(super) struct Done {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Answer {
     pub n: u64,
+    /// It is no answer yet: the clerk has begun.
+    #[serde(default)]
+    pub begun: bool,
     /// The request itself failed.
     pub failed: Option<String>,
     /// on_report

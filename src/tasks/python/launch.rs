@@ -90,6 +90,7 @@ pub(super) struct Launch {
     environment: Vec<(OsString, OsString)>,
     options: Map<String, Value>,
     sources: String,
+    memory: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -119,7 +120,8 @@ impl Launch {
             "argv": options.argv, "hand_over": options.hand_over,
         });
         let Value::Object(value) = value else { return Err(Error::Garbled("options".into())) };
-        Ok(Self { python, environment: environment(config, options), options: value, sources: sources() })
+        let memory = (config.memory_limit_bytes > 0).then_some(config.memory_limit_bytes);
+        Ok(Self { python, environment: environment(config, options), options: value, sources: sources(), memory })
     }
 
     /// The interpreter.
@@ -127,12 +129,13 @@ impl Launch {
         &self.python
     }
 
-    /// The program, to be given its socket.
-    pub(super) fn program(&self) -> Program {
+    /// The program, to be given its socket; who runs bodies has a limit of memory.
+    pub(super) fn program(&self, role: &str) -> Program {
         let mut program = Program::new(&self.python)
             .args(["-c", assets::text("python/bootstrap.py")])
             .without_defaults()
-            .dies_with_us(Signal::KILL);
+            .dies_with_us(Signal::KILL)
+            .memory(self.memory.filter(|_| role == "child"));
         for (name, value) in &self.environment {
             program = program.env(name, value);
         }

@@ -60,7 +60,7 @@ pub(super) async fn start(launch: &Launch, role: &str, index: usize, timeout: Du
     let ours = UnixStream::from_std(ours).map_err(failed)?;
     let name = if role == "clerk" { role.to_owned() } else { format!("{role} {}", index + 1) };
     let lines = Lines::of(&name);
-    let mut child = launch.program().input(theirs.into()).start().await.map_err(failed)?;
+    let mut child = launch.program(role).input(theirs.into()).start().await.map_err(failed)?;
     let taken = lines.clone();
     child.lines(move |line| taken.take(line));
     let (reader, mut half) = ours.into_split();

@@ -63,16 +63,15 @@ async fn start(config: Config) -> (Application, tempfile::TempDir) {
     let redis = std::env::var("TEST_REDIS").expect("TEST_REDIS: the address of a Redis for tests");
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("wapp.py"), include_str!("fixture.py")).unwrap();
-    let config = Config {
-        celery_app: "wapp".into(),
-        python: python.into(),
-        directory: folder.path().into(),
-        env: [("TEST_REDIS".to_owned(), redis)].into(),
-        ..config
-    };
+    let mut env = config.env.clone();
+    env.insert("TEST_REDIS".to_owned(), redis);
+    let derived = env.contains_key("DERIVED");
+    let config =
+        Config { celery_app: "wapp".into(), python: python.into(), directory: folder.path().into(), env, ..config };
     let options = Options { node: "w@test".into(), hand_over: true, ..Options::default() };
     let (application, exported) = Application::start(&config, &options).await.unwrap();
-    assert_eq!((&*exported.result.kind, &*exported.queues[0].name), ("redis", "celery"));
+    let kind = if derived { "other" } else { "redis" };
+    assert_eq!((&*exported.result.kind, &*exported.queues[0].name), (kind, "celery"));
     assert_eq!(exported.schedules[0].timing, super::Timing::Interval { seconds: 30.0, relative: false });
     while application.free() == 0 {
         assert_eq!(application.trouble(), None);
@@ -279,6 +278,68 @@ async fn the_clerk_answers_commands_and_records_ends() {
         let message = envelope(task, &json!([1, 2]), &json!({}), &json!({}));
         assert!(application.record(message, Recorded::Failed(lost.clone())).await);
     }
+    application.close().await;
+}
+
+#[tokio::test]
+#[ignore = "needs an interpreter with Celery, and a Redis"]
+async fn an_end_is_left_to_others_soon_when_the_clerk_is_not_there() {
+    let (application, folder) = start(Config { processes: 1, ..Config::default() }).await;
+    let record = async || {
+        let begun = Instant::now();
+        let message = envelope("wapp.add", &json!([1, 2]), &json!({}), &json!({}));
+        (application.record(message, Recorded::Revoked("revoked")).await, begun.elapsed())
+    };
+    // It is busy with a command of the application's, and must not record later what others have recorded.
+    let seconds = json!({"seconds": 8});
+    let busy = application.control("hang", &seconds);
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        record().await
+    };
+    let (_, (recorded, waited)) = tokio::join!(busy, late);
+    assert!(!recorded && waited < Duration::from_secs(7), "{recorded} {waited:?}");
+    assert!(record().await.0, "it is there again");
+
+    let here = |pid: &String| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == folder.path());
+    let bodies: Vec<String> = application.pids().iter().map(u32::to_string).collect();
+    let all = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let clerk = all.filter(|pid| here(pid) && !bodies.contains(pid)).collect::<Vec<_>>();
+    assert_eq!(clerk.len(), 1, "{clerk:?}");
+    assert!(std::process::Command::new("kill").args(["-KILL", &clerk[0]]).status().unwrap().success());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (recorded, waited) = record().await;
+    assert!(!recorded && waited < Duration::from_millis(500), "{recorded} {waited:?}");
+    let begun = Instant::now();
+    while !record().await.0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is started again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    application.close().await;
+}
+
+#[tokio::test]
+#[ignore = "needs an interpreter with Celery, and a Redis"]
+async fn a_body_that_wants_more_memory_than_it_may_have_fails_and_its_process_goes() {
+    let limit = 512 << 20;
+    let config = Config { processes: 1, memory_limit_bytes: limit, ..Config::default() };
+    let (application, _folder) = start(config).await;
+    let before = application.pids();
+    let finished = run(&application, job(&application, "wapp.eat", &json!([limit]))).await;
+    assert_eq!(failure(&finished).0, "MemoryError");
+    let finished = run(&application, job(&application, "wapp.eat", &json!([1000]))).await;
+    assert_eq!(finished.outcome, Outcome::Succeeded("1000".into()));
+    assert_ne!(application.pids(), before);
+    application.close().await;
+}
+
+#[tokio::test]
+#[ignore = "needs an interpreter with Celery, and a Redis"]
+async fn a_backend_of_the_applications_own_writes_its_results_itself() {
+    let env = [("DERIVED".to_owned(), "1".to_owned())].into();
+    let (application, _folder) = start(Config { processes: 1, env, ..Config::default() }).await;
+    let finished = run(&application, job(&application, "wapp.add", &json!([2, 3]))).await;
+    assert_eq!((finished.outcome, finished.stored), (Outcome::Succeeded("5".into()), Stored::Nothing));
     application.close().await;
 }
 
