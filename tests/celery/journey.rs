@@ -1,6 +1,7 @@
 //! Journeys: Python files of cases, each of which is reported as a line of JSON.
 
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -9,8 +10,15 @@ use crate::rig::{PYTHON, Program, Rig, Worker};
 /// Runs a file with that Python against a worker, and fails with each case that failed.
 #[track_caller]
 pub fn run(rig: &Rig, worker: &Worker, python: &Path, file: &str) {
+    run_with(rig, worker, python, file, |_| {});
+}
+
+/// The same with what the file needs beside the rig's.
+#[track_caller]
+pub fn run_with(rig: &Rig, worker: &Worker, python: &Path, file: &str, prepare: impl FnOnce(&mut Command)) {
     let mut command = rig.program(python);
     let url = rig.redis.url();
+    prepare(&mut command);
     let output = command
         .arg(Path::new(PYTHON).join(file))
         .args(rig.only.iter().flat_map(|words| words.split_whitespace()))

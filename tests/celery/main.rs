@@ -9,6 +9,7 @@
 #![cfg(test)]
 
 mod clients;
+mod django;
 mod flags;
 mod journey;
 mod loss;

@@ -7,6 +7,11 @@ use std::process::{Command, Output};
 
 /// The Python of an environment that has the packages of a requirements.txt; `name` is the folder's.
 pub fn environment(requirements: &Path, name: &str) -> PathBuf {
+    environment_of(Path::new("python3"), requirements, name)
+}
+
+/// The same of an interpreter that is chosen.
+pub fn environment_of(interpreter: &Path, requirements: &Path, name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-venv").join(name);
     let python = folder.join("bin/python");
     fs::create_dir_all(&folder).unwrap();
@@ -18,7 +23,7 @@ pub fn environment(requirements: &Path, name: &str) -> PathBuf {
         return python;
     }
     run(
-        Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
+        Command::new(interpreter).args(["-m", "venv", "--clear"]).arg(&folder),
         "this test needs Python with venv: apt-get install python3-venv",
     );
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];

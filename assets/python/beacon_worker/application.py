@@ -75,6 +75,8 @@ def worker(app, options):
     # Always as if forked: Django's part of Celery closes connections by the kind of pool.
     instance = app.Worker(pool='prefork', **{name: value for name, value in given.items() if value is not None})
     signals.celeryd_after_setup.send(sender=hostname, instance=instance, conf=app.conf)
+    from . import django_tasks
+    django_tasks.install(app, options)
     if not instance._custom_logging and instance.redirect_stdouts:
         app.log.redirect_stdouts(instance.redirect_stdouts_level)
     return instance

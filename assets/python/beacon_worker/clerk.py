@@ -19,7 +19,7 @@ from celery.worker.control import Panel
 from kombu.message import Message
 from kombu.utils.encoding import safe_repr
 
-from . import export
+from . import django_tasks, export
 from .message import Delivery, shaped
 
 logger = get_logger('celery.beacon')
@@ -205,6 +205,7 @@ class Clerk:
         """REVOKED: reason revoked, expired or terminated; Request._announce_revoked."""
         message, request, body, headers = self.request(head, raw)
         reason = head['reason']
+        django_tasks.revoked(headers, body, reason)
         if request is not None:
             request._announce_revoked(reason, reason == 'terminated', head.get('signum'), reason == 'expired')
             return
@@ -213,15 +214,19 @@ class Clerk:
 
     def on_timeout(self, head, raw):
         """The hard time limit was over; Request.on_timeout."""
-        _, request, _, _ = self.request(head, raw)
+        _, request, body, headers = self.request(head, raw)
+        django_tasks.timed_out(headers, body, number(head['limit']))
         if request is not None:
             request.on_timeout(False, number(head['limit']))
 
     def on_lost(self, head, raw):
         """A process was lost while it ran the task: whether the task has ended all the same."""
-        _, request, _, _ = self.request(head, raw)
+        _, request, body, headers = self.request(head, raw)
         if request is None:
             return {}
+        well = django_tasks.succeeded(headers, body)
+        if well is not None:
+            return {'succeeded': well}
         if not request.ignore_result:
             try:
                 meta = request.task.backend.get_task_meta(request.id, cache=False)
@@ -247,6 +252,7 @@ class Clerk:
         from billiard.einfo import ExceptionInfo
         message, request, body, headers = self.request(head, raw)
         exc = exception(head)
+        django_tasks.give_up(headers, body, type(exc), str(exc))
         if request is None:
             name = headers['task']
             self.app.backend.mark_as_failure(headers['id'], exc, request=self.context(body, headers, message))
