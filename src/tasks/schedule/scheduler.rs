@@ -75,8 +75,8 @@ struct Memory {
     next: HashMap<Arc<str>, (String, i64, Option<i64>)>,
     loaded: Option<Instant>,
     told: Option<Instant>,
-    /// Whether Redis, and the database, did not answer the last time: each change is told once.
-    away: bool,
+    /// Whether Redis refused, and the database did not answer, the last time: each change is told once.
+    refused: bool,
     no_store: bool,
     /// Entries whose last time lies ahead, and of which that was told.
     ahead: HashSet<Arc<str>>,
@@ -109,14 +109,16 @@ impl Scheduler {
                 self.load(&mut memory).await;
             }
             let turn = self.turn(&mut memory).await;
+            // That Redis is away, and that it is back, the connection says itself.
             if let Err(error) = &turn
-                && !memory.away
+                && !error.is_unavailable()
+                && !memory.refused
             {
-                tracing::warn!(error = %chain(error), "schedules wait: Redis does not answer");
-            } else if turn.is_ok() && memory.away {
+                tracing::warn!(error = %chain(error), "schedules wait: Redis refuses");
+            } else if turn.is_ok() && memory.refused {
                 tracing::info!("schedules go on");
             }
-            memory.away = turn.is_err();
+            memory.refused = turn.as_ref().is_err_and(|error| memory.refused || !error.is_unavailable());
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(turn.unwrap_or(AGAIN)) => {}
