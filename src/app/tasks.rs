@@ -45,13 +45,15 @@ pub(super) fn needs_programs(config: &Config) -> bool {
 
 /// Whether `serve` takes tasks from queues.
 pub(super) fn serve_works(config: &Config, under_systemd: bool) -> bool {
-    match (config.tasks.mode, config.tasks.python.runs_in) {
-        (Mode::Off, _) => false,
-        (Mode::On, _) => true,
-        (Mode::Auto, _) if !needs_programs(config) => true,
-        (Mode::Auto, RunsIn::Serve) => true,
-        (Mode::Auto, RunsIn::Worker) => false,
-        (Mode::Auto, RunsIn::Auto) => !under_systemd,
+    let here = match config.tasks.python.runs_in {
+        RunsIn::Serve => true,
+        RunsIn::Worker => false,
+        RunsIn::Auto => !under_systemd,
+    };
+    match config.tasks.mode {
+        Mode::Off => false,
+        Mode::On => true,
+        Mode::Auto => here || !needs_programs(config),
     }
 }
 

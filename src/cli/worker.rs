@@ -177,9 +177,8 @@ impl Worker {
         }
         let mut loaded = load(sources)?;
         if let Some(level) = &self.loglevel {
-            loaded.config.log.level = self::level(level)
-                .ok_or_else(|| Failure::Refused(format!("--loglevel: \"{level}\" is no level; use INFO or another.")))?
-                .to_owned();
+            let refused = || Failure::Refused(format!("--loglevel: \"{level}\" is no level; use INFO or another."));
+            self::level(level).ok_or_else(refused)?.clone_into(&mut loaded.config.log.level);
         }
         if self.quiet {
             loaded.config.log.level = "error".into();
@@ -324,7 +323,7 @@ fn is_module(value: &str) -> bool {
         word.starts_with(|first: char| first.is_alphabetic() || first == '_')
             && word.chars().all(|other| other.is_alphanumeric() || other == '_')
     });
-    words && !Path::new(value).extension().is_some_and(|ending| ending == "toml") && !Path::new(value).exists()
+    words && Path::new(value).extension().is_none_or(|ending| ending != "toml") && !Path::new(value).exists()
 }
 
 #[cfg(test)]

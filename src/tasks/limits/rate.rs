@@ -109,7 +109,7 @@ mod tests {
     fn an_idle_task_saves_no_tokens() {
         let (rates, task, start) = (Rates::default(), Arc::from("a"), Instant::now());
         assert!(rates.take(&task, 1.0, "1", start).is_ok());
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         assert!(rates.take(&task, 1.0, "2", later).is_ok());
         assert!(rates.take(&task, 1.0, "3", later).is_err());
     }
