@@ -101,7 +101,7 @@ class Bench:
         else:
             file = Path(self.scratch) / "beacon.toml"
             file.write_text(f'server.state_dir = "{self.scratch}/state"\nmanaged.redis = "off"\nmanaged.postgres = "off"\n')
-            app = ["-A", "proj"] if application else ["-b", self.url, "--result-backend", self.url]
+            app = ["-A", "proj"] if application else ["-b", self.url, "--result-backend", self.url, "-Q", "celery"]
             words = [self.asked.binary, "worker", "--config", file, *app, *flags]
         return Worker(words, Path(self.scratch) / f"{name}.log", self.scratch)
 

@@ -5,6 +5,8 @@
 //! way then or had ended a moment before, so that its end was not yet told. Any other duplicate is a fault.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,13 +24,26 @@ const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 /// How much happens.
 struct Plan {
-    task: &'static str,
+    body: Body,
     tasks: usize,
     /// How often the acts are gone through.
     rounds: usize,
     acts: &'static [Act],
     /// How long the sending takes, so that it goes on while things fail.
     sending: f64,
+}
+
+/// What is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    /// A task of the application.
+    Python,
+    /// The same, acknowledged late and rejected when its process is lost.
+    Late,
+    /// A handler that runs a program, beside the application.
+    Program,
+    /// A handler that calls an address, in a worker without Python.
+    Call,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +73,25 @@ struct Run {
 #[test]
 fn tasks_survive_kills_restarts_stalls_and_cuts() {
     let acts = &[Act::KillWorker, Act::Cut, Act::RestartRedis, Act::KillWorker, Act::Stall, Act::Refuse];
-    Plan { task: "proj.tasks.count", tasks: 2_000, rounds: 1, acts, sending: 8.0 }.carry_out();
+    Plan { body: Body::Python, tasks: 2_000, rounds: 1, acts, sending: 8.0 }.carry_out();
 }
 
 #[test]
 fn late_tasks_survive_the_loss_of_their_process() {
     let acts = &[Act::KillChild, Act::KillChild, Act::KillWorker, Act::KillChild];
-    Plan { task: "proj.tasks.count_late", tasks: 800, rounds: 1, acts, sending: 4.0 }.carry_out();
+    Plan { body: Body::Late, tasks: 800, rounds: 1, acts, sending: 4.0 }.carry_out();
+}
+
+#[test]
+fn native_calls_survive_kills_restarts_stalls_and_cuts() {
+    let acts = &[Act::KillWorker, Act::RestartRedis, Act::Cut, Act::KillWorker, Act::Refuse, Act::Stall];
+    Plan { body: Body::Call, tasks: 2_000, rounds: 1, acts, sending: 8.0 }.carry_out();
+}
+
+#[test]
+fn native_programs_survive_kills_restarts_stalls_and_cuts() {
+    let acts = &[Act::Cut, Act::KillWorker, Act::Stall, Act::RestartRedis, Act::KillWorker];
+    Plan { body: Body::Program, tasks: 600, rounds: 1, acts, sending: 8.0 }.carry_out();
 }
 
 #[test]
@@ -80,7 +107,9 @@ fn twenty_thousand_tasks_survive() {
         Act::Refuse,
         Act::KillWorker,
     ];
-    Plan { task: "proj.tasks.count", tasks: 20_000, rounds: 5, acts, sending: 60.0 }.carry_out();
+    for body in [Body::Python, Body::Call] {
+        Plan { body, tasks: 20_000, rounds: 5, acts, sending: 60.0 }.carry_out();
+    }
 }
 
 /// The workers of a plan, each with a name of its own.
@@ -92,11 +121,110 @@ struct Crew {
     dice: u64,
 }
 
+/// Leaves the traces of a run as the application's bodies do: the number is in the task on standard input.
+const PROGRAM: &str = r#"
+trace() { redis-cli --no-auth-warning -u "$EFFECTS" rpush runs "$number $WHO $$ $1 $EPOCHREALTIME"; }
+read -r task || [ -n "$task" ] || exit 1
+[[ $task =~ \"args\":\[([0-9]+)\] ]] || exit 2
+number=${BASH_REMATCH[1]}
+trace begun >/dev/null && trace done >/dev/null
+"#;
+
+impl Body {
+    fn task(self) -> &'static str {
+        match self {
+            Self::Python => "proj.tasks.count",
+            Self::Late => "proj.tasks.count_late",
+            Self::Program | Self::Call => "native.count",
+        }
+    }
+
+    /// Tells the workers of a rig of it.
+    fn prepare(self, rig: &mut Rig) {
+        match self {
+            Self::Python | Self::Late => {}
+            Self::Program => {
+                rig.configuration = format!(
+                    "[handlers.count]\ntask = \"native.count\"\nignore_result = true\n\
+                     [handlers.count.command]\nrun = [\"/bin/bash\", \"-c\", {PROGRAM:?}]\n\
+                     env = {{ EFFECTS = {:?}, WHO = \"NODE\" }}\n",
+                    // redis-cli takes a password with a name only.
+                    rig.effects.url().replace("://:", "://default:")
+                );
+            }
+            Self::Call => {
+                rig.application = false;
+                rig.configuration = format!(
+                    "[handlers.count]\ntask = \"native.count\"\n\
+                     [handlers.count.http]\nurl = \"http://{}/NODE/{{args.0}}\"\nallow_http = true\n\
+                     networks = [\"127.0.0.1/32\"]\n",
+                    called(&rig.effects)
+                );
+            }
+        }
+    }
+}
+
+/// A server that leaves the traces of a run for each request to /NODE/NUMBER; its threads end with the test process.
+fn called(effects: &Redis) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (server, user) = (effects.address(), effects.url());
+    let password = user.split([':', '@']).nth(2).unwrap().to_owned();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let password = percent_encoding::percent_decode_str(&password).decode_utf8().unwrap().into_owned();
+            std::thread::spawn(move || {
+                let mut traces = TcpStream::connect(server).unwrap();
+                traces.write_all(format!("AUTH {password}\r\nSELECT 3\r\n").as_bytes()).unwrap();
+                let mut answers = BufReader::new(traces.try_clone().unwrap()).lines();
+                assert!(answers.by_ref().take(2).all(|line| line.unwrap() == "+OK"));
+                let mut trace = |text: String| {
+                    traces.write_all(format!("RPUSH runs \"{text}\"\r\n").as_bytes()).unwrap();
+                    assert!(answers.next().unwrap().unwrap().starts_with(':'));
+                };
+                // A worker that is killed closes in the middle of anything.
+                let _ = answer(&stream.unwrap(), number, &mut trace);
+            });
+        }
+    });
+    address
+}
+
+/// Answers the requests of a connection, which has that number.
+fn answer(mut stream: &TcpStream, connection: usize, trace: &mut dyn FnMut(String)) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let (mut first, mut length) = (String::new(), 0);
+        if reader.read_line(&mut first)? == 0 {
+            return Ok(());
+        }
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            if line.trim_end().is_empty() {
+                break;
+            }
+            if let Some((_, value)) = line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        reader.read_exact(&mut vec![0; length])?;
+        let path: Vec<&str> = first.split(['/', ' ']).collect();
+        let [_, _, node, number, ..] = path[..] else { panic!("not a call: {first}") };
+        trace(format!("{number} {node} call-{connection} begun {:.3}", now()));
+        std::thread::sleep(Duration::from_millis(2));
+        trace(format!("{number} {node} call-{connection} done {:.3}", now()));
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
+    }
+}
+
 impl Plan {
     fn carry_out(&self) {
         let mut rig = Rig::on(Redis::with(DURABLE));
         let proxy = Proxy::before(rig.redis.address());
         rig.broker = Some(Redis::url_at(proxy.address()));
+        self.body.prepare(&mut rig);
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
         let mut crew = Crew { workers: Vec::new(), started: 0, killed: HashMap::new(), dice: u64::from(seed) | 1 };
         crew.start(&rig);
@@ -123,7 +251,7 @@ impl Plan {
     fn producer(&self, rig: &Rig) -> Child {
         let mut command = rig.program(&celery("5.7"));
         let (tasks, seconds) = (self.tasks.to_string(), self.sending.to_string());
-        command.arg(Path::new(PYTHON).join("producer.py")).args([self.task, &tasks, &seconds]);
+        command.arg(Path::new(PYTHON).join("producer.py")).args([self.body.task(), &tasks, &seconds]);
         // It has a way of its own: what fails on the worker's way is not its matter.
         command.env("PROJ_BROKER", rig.redis.url()).spawn().unwrap()
     }
@@ -131,8 +259,9 @@ impl Plan {
     fn judge(&self, rig: &Rig, crew: &Crew, seed: u32) {
         let (runs, killed) = (runs(rig), &crew.killed);
         let excused = |run: &Run| {
-            let at = killed.get(&run.node).or_else(|| killed.get(&run.process));
-            at.is_some_and(|at| run.done.is_none_or(|done| done > at - MOMENT))
+            // A worker may be killed long after a process of its.
+            let mut at = [&run.node, &run.process].into_iter().filter_map(|name| killed.get(name));
+            at.any(|at| run.done.is_none_or(|done| done > at - MOMENT))
         };
         let ended = |number: &usize| runs.get(number).is_some_and(|runs| has_ended(runs));
         let missing: Vec<usize> = (0..self.tasks).filter(|number| !ended(number)).collect();
@@ -150,7 +279,7 @@ impl Plan {
             killed.len(),
             unexcused.len()
         );
-        println!("{}: {} {summary} (seed {seed})", self.task, Program::tested().name());
+        println!("{}: {} {summary} (seed {seed})", self.body.task(), Program::tested().name());
         if Program::tested() == Program::Stock {
             // It loses what it has acknowledged early; the counting itself is what is tried.
             return;

@@ -52,8 +52,10 @@ pub struct Rig {
     pub broker: Option<String>,
     /// What the application has as its visibility timeout, in seconds.
     pub visibility: u32,
-    /// More of Beacon's configuration.
+    /// More of Beacon's configuration, in which NODE stands for the worker's name.
     pub configuration: String,
+    /// Whether workers have the Python application; else they have what the configuration says alone.
+    pub application: bool,
     /// Words that choose cases of a journey by their names; for developing.
     pub only: Option<String>,
 }
@@ -92,6 +94,7 @@ impl Rig {
             broker: None,
             visibility: 3600,
             configuration: String::new(),
+            application: true,
             only: std::env::var("CELERY_TEST_CASES").ok(),
         }
     }
@@ -143,13 +146,25 @@ impl Rig {
     /// A worker with these flags, that may not be ready for long.
     #[track_caller]
     pub fn launch(&self, program: Program, node: &str, flags: &[&str]) -> Worker {
-        let mut command = self.command(program);
-        command.args(["-A", "proj", "worker", "-n", node, "-l", "INFO"]).args(flags);
+        let mut command = self.command_of(program, node);
+        if self.application {
+            command.args(["-A", "proj"]);
+        }
+        command.args(["worker", "-n", node, "-l", "INFO"]).args(flags);
+        if !self.application {
+            let url = self.redis.url();
+            let broker = self.broker.as_ref().unwrap_or(&url);
+            command.args(["-b", broker, "--result-backend", broker, "-Q", "celery"]);
+        }
         self.spawn(&mut command, node)
     }
 
     /// The program, before its first argument.
     pub fn command(&self, program: Program) -> Command {
+        self.command_of(program, "")
+    }
+
+    fn command_of(&self, program: Program, node: &str) -> Command {
         let mut command = match program {
             Program::Stock => {
                 let mut command = Command::new(&self.python);
@@ -161,7 +176,7 @@ impl Rig {
                 let file = state.join("beacon.toml");
                 let own =
                     format!("server.state_dir = {state:?}\nmanaged.redis = \"off\"\nmanaged.postgres = \"off\"\n");
-                fs::write(&file, own + &self.configuration).unwrap();
+                fs::write(&file, own + &self.configuration.replace("NODE", node)).unwrap();
                 let mut command = Command::new(env!("CARGO_BIN_EXE_beacon"));
                 command.arg("--config").arg(file);
                 command

@@ -22,6 +22,7 @@ mod life;
 mod managed;
 mod nss;
 mod outbox;
+mod outbox_counted;
 #[path = "../support/python.rs"]
 mod python;
 mod quota;

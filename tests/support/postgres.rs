@@ -15,6 +15,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::beacon::until;
 use super::ports::free_port;
 
 /// The login that Beacon is given: CREATEROLE, no superuser, owner of the test's database.
@@ -124,6 +125,16 @@ impl Postgres {
         assert!(self.try_start(), "PostgreSQL does not start again:\n{}", self.log());
     }
 
+    /// Ends it and all its processes by SIGKILL, in the middle of whatever they do.
+    pub fn kill(&self) {
+        let file = self.data().join("postmaster.pid");
+        let pid = fs::read_to_string(&file).unwrap().lines().next().unwrap().to_owned();
+        // Stopped first: it would start others in the place of those that are gone.
+        self.signal("STOP");
+        self.signal("KILL");
+        until("the end of PostgreSQL", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
+    }
+
     /// Lets it answer nothing any more, while its connections stay open: what a machine does that hangs.
     pub fn freeze(&self) {
         self.signal("STOP");
@@ -210,6 +221,12 @@ impl Database<'_> {
     #[track_caller]
     pub fn execute(&self, sql: &str) {
         psql(self.server, OWNER, &self.name, sql);
+    }
+
+    /// Runs statements as the owner while the server may be gone; whether all of them were done.
+    pub fn attempt(&self, sql: &str) -> bool {
+        let mut command = client(self.server, OWNER, &self.name);
+        command.args(["-c", sql]).output().unwrap().status.success()
     }
 
     /// Runs statements as the superuser: what an application cannot do by itself.
