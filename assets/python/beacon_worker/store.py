@@ -147,6 +147,7 @@ def address(parameters):
 def intercept(app):
     from celery.backends.redis import RedisBackend
     from celery import states
+    from redis.exceptions import ConnectionError, TimeoutError
     from kombu.utils.encoding import bytes_to_str
     ours = app.backend
     kept_states = {states.SUCCESS}
@@ -163,8 +164,16 @@ def intercept(app):
 
     def _store_result(self, task_id, result, state, traceback=None, request=None, **kwargs):
         run = current()
-        if run is None or not run.keep or task_id != run.id or state not in kept_states or not same(self):
+        if run is None or task_id != run.id or state not in kept_states or not same(self):
             return store(self, task_id, result, state, traceback=traceback, request=request, **kwargs)
+        if not run.keep:
+            try:
+                return store(self, task_id, result, state, traceback=traceback, request=request, **kwargs)
+            except (ConnectionError, TimeoutError):
+                # Celery would call a task failed that has done its work. Beacon writes it when Redis is there again; a
+                # chord or a chain that cannot be told now still fails, as it does there.
+                if not run.ending:
+                    raise
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         meta['task_id'] = bytes_to_str(task_id)
         value = self.encode(meta)
