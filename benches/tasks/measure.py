@@ -1,6 +1,6 @@
 """Measures what benches/tasks.sh prints: `celery worker` and `beacon worker` in turns, each alone, on one Redis.
 
-Each worker has two processes and the same application (tests/celery/python/proj). The clients share the machine.
+Each worker has two processes and the same application (bare.py). The clients share the machine.
 """
 
 import argparse
@@ -97,11 +97,11 @@ class Bench:
         python = [sys.executable, "-m", "celery"]
         flags = ["-c", "2", "-l", "WARNING", "-n", f"{name}@bench"]
         if name == "celery":
-            words = [*python, "-A", "proj", "worker", *flags]
+            words = [*python, "-A", "bare", "worker", *flags]
         else:
             file = Path(self.scratch) / "beacon.toml"
             file.write_text(f'server.state_dir = "{self.scratch}/state"\nmanaged.redis = "off"\nmanaged.postgres = "off"\n')
-            app = ["-A", "proj"] if application else ["-b", self.url, "--result-backend", self.url, "-Q", "celery"]
+            app = ["-A", "bare"] if application else ["-b", self.url, "--result-backend", self.url, "-Q", "celery"]
             words = [self.asked.binary, "worker", "--config", file, *app, *flags]
         return Worker(words, Path(self.scratch) / f"{name}.log", self.scratch)
 
@@ -132,7 +132,7 @@ class Bench:
 
     def idle(self, name):
         """Latencies and memory of a worker that has little to do."""
-        from proj import tasks
+        import bare as tasks
 
         self.client.flushall()
         with self.worker(name) as worker:
@@ -149,7 +149,7 @@ class Bench:
                 starts.append((started - sent) * 1000)
             found |= {"start50": statistics.median(starts), "start99": statistics.quantiles(starts, n=100)[98], "trip50": statistics.median(trips)}
             before = worker.memory()
-            self.fill("proj.tasks.nothing", PARKED, countdown=3600)
+            self.fill("bare.nothing", PARKED, countdown=3600)
             self.wait(worker, "an empty queue", lambda: not self.client.llen("celery"))
             time.sleep(3)
             found["eta"] = max(0.0, worker.memory() - before)
@@ -159,8 +159,8 @@ class Bench:
         number = self.asked.tasks * (5 if name == "beacon" else 1)
         return {
             "native": self.throughput(name, "celery.accumulate", number, application=False),
-            "kept": self.throughput(name, "proj.tasks.nothing", number),
-            "ignored": self.throughput(name, "proj.tasks.nothing_kept", number),
+            "kept": self.throughput(name, "bare.nothing", number),
+            "ignored": self.throughput(name, "bare.nothing_kept", number),
             **self.idle(name),
         }
 
