@@ -49,11 +49,15 @@ impl Error {
 
     /// What a call to the Redis at `place`, which was to end `within`, failed with.
     pub(super) fn of_call(error: &fred::error::Error, place: &str, within: Duration) -> Self {
+        /// What the client says, among others of no kind, when a connection broke while it was being written to.
+        const UNWRITTEN: &str = "Failed to route command.";
+
         match error.kind() {
             ErrorKind::Timeout => Self::Timeout(within),
             ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Tls | ErrorKind::Backpressure => {
                 Self::Away(place.to_owned())
             }
+            ErrorKind::Unknown if error.details() == UNWRITTEN => Self::Away(place.to_owned()),
             _ => Self::Refused(error.details().to_owned()),
         }
     }
@@ -62,6 +66,16 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_is_no_refusal() {
+        let of = |text| {
+            let error = fred::error::Error::new(ErrorKind::Unknown, text);
+            Error::of_call(&error, "here", Duration::from_secs(1))
+        };
+        assert!(matches!(of("Failed to route command."), Error::Away(_)));
+        assert!(matches!(of("ERR unknown command"), Error::Refused(_)));
+    }
 
     #[test]
     fn what_may_work_later_is_told_from_what_will_not() {

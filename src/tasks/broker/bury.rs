@@ -72,7 +72,7 @@ for i = 4, #ARGV, 4 do
   local n = -1
   if redis.call('ZREM', KEYS[3], ARGV[i]) == 1 then
     n = 0
-    redis.call('RPUSH', ARGV[i + 1], ARGV[i + 2])
+    if ARGV[i + 1] ~= '' then redis.call('RPUSH', ARGV[i + 1], ARGV[i + 2]) end
     if ARGV[i + 3] ~= '' then
       n = redis.call('INCR', ARGV[i + 3])
       redis.call('EXPIRE', ARGV[i + 3], 86400)
@@ -202,9 +202,14 @@ impl Broker {
         let mut arguments = vec![Value::from(worker), mode.silence.into(), i64::from(mode.forget).into()];
         let mut back = Vec::with_capacity(claims.len());
         for (claim, value) in claims.iter().zip(values) {
-            let (raw, queue) = redis::bytes(value).and_then(|value| opened(&value)).unwrap_or_default();
+            let (raw, queue) = match redis::bytes(value).map(|value| opened(&value)) {
+                Some(opened) => opened.unwrap_or_default(),
+                // A guess: if it is claimed only now, its message is not known here, and must not go with the claim.
+                None if !mode.forget => continue,
+                None => Default::default(),
+            };
             let id = wire::id_of(&raw);
-            let list = self.list_for(&queue, wire::priority_of(&raw));
+            let list = if raw.is_empty() { String::new() } else { self.list_for(&queue, wire::priority_of(&raw)) };
             let counted = id.as_deref().filter(|_| mode.lost).map(|id| self.attempts_key(id)).unwrap_or_default();
             arguments.extend([Value::from(claim.as_str()), list.into(), Value::Bytes(marked(&raw)), counted.into()]);
             back.push(Reclaimed { id, queue, worker: worker.to_owned(), attempts: 0 });

@@ -101,6 +101,8 @@ pub async fn run(broker: Broker, results: Results, worker: String, mut ends: Unb
         let mut settled = settled.as_slice();
         // All together, and one by one if Redis refuses: one of them must not hold up the others.
         let mut together = true;
+        // An attempt that was not answered may have been done.
+        let mut unanswered = false;
         while !settled.is_empty() {
             let part = if together { settled } else { &settled[..1] };
             match broker.settle(&worker, Some(&results), part).await {
@@ -110,7 +112,7 @@ pub async fn run(broker: Broker, results: Results, worker: String, mut ends: Unb
                         away = false;
                     }
                     let rest = then.split_off(part.len());
-                    then.into_iter().zip(held).for_each(|(then, held)| then(held));
+                    then.into_iter().zip(held).for_each(|(then, held)| then(held || unanswered));
                     (then, settled, tries) = (rest, &settled[part.len()..], 0);
                 }
                 Err(error) if error.is_unavailable() => {
@@ -118,6 +120,7 @@ pub async fn run(broker: Broker, results: Results, worker: String, mut ends: Unb
                         tracing::warn!(error = %chain(&error), "tasks have ended, and Redis is away; trying again");
                         away = true;
                     }
+                    unanswered = true;
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) if together && settled.len() > 1 => {
