@@ -205,7 +205,9 @@ fn answer(mut stream: &TcpStream, connection: usize, trace: &mut dyn FnMut(Strin
             if line.trim_end().is_empty() {
                 break;
             }
-            if let Some((_, value)) = line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+            if let Some((_, value)) =
+                line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            {
                 length = value.trim().parse().unwrap();
             }
         }

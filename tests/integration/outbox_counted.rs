@@ -106,6 +106,9 @@ fn committed_tasks_are_sent_once_whatever_is_killed() {
     assert!(lost.is_empty(), "lost: {lost:?}");
     assert!(invented.is_empty(), "never committed: {invented:?}");
     assert!(twice.is_empty(), "twice: {twice:?}");
-    assert!(order.iter().all(|numbers| numbers.is_sorted()), "each writer's tasks are sent in the order of their commits");
+    assert!(
+        order.iter().all(|numbers| numbers.is_sorted()),
+        "each writer's tasks are sent in the order of their commits"
+    );
     assert_eq!(database.value("select count(*) from beacon.outbox_failed"), "0");
 }

@@ -194,8 +194,12 @@ fn fields(headers: &Object<'_>, old: &Object<'_>, limits: &Limits) -> Result<Hea
     let limits = get("timelimit").and_then(Json::array).unwrap_or_default();
     let limit = |index: usize| limits.get(index).and_then(|limit| limit.as_f64()).filter(|limit| *limit > 0.0);
     let (eta, expires) = (moment("eta")?, moment("expires")?);
-    let stamps = get("stamps").and_then(Json::object).unwrap_or_default();
-    let stamped = get("stamped_headers").and_then(Json::array).unwrap_or_default();
+    // Celery's backend fails on these when it is to write the result, so that nobody would ever be told.
+    let none = |what: &str| Malformed { why: what.into(), id: id.clone(), task: task.clone() };
+    let stamps = get("stamps").map(|stamps| stamps.object().ok_or_else(|| none("its stamps are no object")));
+    let stamped =
+        get("stamped_headers").map(|names| names.array().ok_or_else(|| none("its stamped_headers are no list")));
+    let (stamps, stamped) = (stamps.transpose()?.unwrap_or_default(), stamped.transpose()?.unwrap_or_default());
     Ok(Headers {
         shadow: text("shadow"),
         eta,
@@ -377,6 +381,8 @@ mod tests {
             (with(BODY, r#""task": "t", "id": null"#, ""), "no id", (None, Some("t"))),
             (with(BODY, &format!(r#"{IDS}, "eta": "tomorrow""#), ""), "eta is no time", known),
             (with(BODY, &format!(r#"{IDS}, "expires": 3"#), ""), "expires is no time", known),
+            (with(BODY, &format!(r#"{IDS}, "stamps": 5"#), ""), "stamps are no object", known),
+            (with(BODY, &format!(r#"{IDS}, "stamped_headers": "x""#), ""), "stamped_headers are no list", known),
             (with(BODY, IDS, "").replace("base64", "rot13"), "rot13", known),
             (with(BODY, IDS, "").replace("\"body\": \"", "\"body\": \"*"), "no base64", known),
             (with(&vec![b'x'; 100_000], IDS, ""), "the limit is 100000", known),

@@ -264,15 +264,33 @@ def _():
 
 @case("a canvas nested a thousand deep", stock=False)
 def _():
-    signature = {"task": "proj.tasks.identity", "args": [], "kwargs": {}, "options": {}, "subtask_type": None, "immutable": False}
-    for _ in range(1000):
-        signature = {**signature, "options": {"link": [signature]}}
-    text = json.dumps([[1], {}, {"callbacks": [signature], "errbacks": None, "chain": None, "chord": None}])
+    # As text, since Python's own encoder gives up before.
+    signature = '{"task": "proj.tasks.identity", "args": [], "kwargs": {}, "options": {"link": [%s]}, "subtask_type": null, "immutable": false}'
+    opening, end = signature.split("%s")
+    nested = opening * 1000 + end * 1000
+    text = '[[1], {}, {"callbacks": [%s], "errbacks": null, "chain": null, "chord": null}]' % nested
     message, task_id = craft(task="proj.tasks.identity", body=text)
     before = client.zcard(DEAD)
     push(message)
     until("an answer", lambda: client.zcard(DEAD) > before or app.AsyncResult(task_id).ready(), bound=60)
     lives()
+
+
+@case("a canvas whose parts are the task itself by their identifier", stock=False)
+def _():
+    for task in ("proj.tasks.identity", "celery.accumulate"):
+        for part in ("callbacks", "errbacks", "chain", "chord"):
+            message, task_id = craft(task=task)
+            signature = {"task": task, "args": [], "kwargs": {}, "options": {"task_id": task_id}, "subtask_type": None, "immutable": False}
+            # It follows itself, and is to be followed by itself again.
+            again = json.loads(json.dumps(signature))
+            signature["options"] |= {"link": [again], "link_error": [again]}
+            embed = {part: {**signature, "chord_size": 1} if part == "chord" else [signature]}
+            message, _ = craft(task=task, body=json.dumps([[1], {}, embed]), headers={"id": task_id, "root_id": task_id, "group": task_id})
+            before = client.zcard(DEAD)
+            push(message)
+            until(f"an end with {part}", lambda: client.zcard(DEAD) > before or app.AsyncResult(task_id).ready())
+            lives()
 
 
 @case("embedded signatures that are none", stock=False)
