@@ -197,6 +197,8 @@ class Child:
         try:
             delivery = Delivery(raw, head, self.hostname)
             name, id = delivery.headers['task'], delivery.headers['id']
+            if delivery.problem is not None:
+                raise delivery.problem
             task = self.app.tasks[name]
             run = store.Run(id, task, number)
             store.enter(run)
@@ -303,8 +305,13 @@ class Child:
         if ignored is None:
             ignored = task is not None and task.ignore_result
         store_errors = not ignored or (task is not None and task.store_errors_even_if_ignored)
-        backend.mark_as_failure(request.id, exc, einfo.traceback if store_traceback else None,
-                                request=request, store_result=store_errors)
+        text = einfo.traceback if store_traceback else None
+        try:
+            backend.mark_as_failure(request.id, exc, text, request=request, store_result=store_errors)
+        except Exception as second:
+            # Headers of a wrong type may be why: whoever waits for the task is told all the same.
+            logger.error('The failure could not be recorded whole: %r', second, exc_info=True)
+            backend.mark_as_failure(request.id, exc, text, store_result=store_errors)
         if task is not None:
             signals.task_failure.send(sender=task, task_id=request.id, exception=exc, args=args, kwargs=kwargs,
                                       traceback=einfo.traceback, einfo=einfo)

@@ -9,7 +9,8 @@ from kombu.utils.encoding import safe_repr
 class Delivery:
     """One message: the request's dictionary, and the content that is still serialised."""
 
-    __slots__ = ('request', 'body', 'content_type', 'content_encoding', 'headers', 'properties', 'delivery_info')
+    __slots__ = ('request', 'body', 'content_type', 'content_encoding', 'headers', 'properties', 'delivery_info',
+                 'problem')
 
     def __init__(self, raw, head, hostname):
         message = json.loads(raw)
@@ -18,9 +19,16 @@ class Delivery:
         body = message.get('body')
         if properties.get('body_encoding') == 'base64':
             body = base64.b64decode(body)
+        #: Why the content cannot be unpacked: for whoever runs the task, which must fail and not only be logged.
+        self.problem = None
         compression = headers.get('compression')
         if compression:
-            body = decompress(body, compression)
+            try:
+                body = decompress(body, compression)
+            except Exception as error:
+                if 'task' not in headers or 'id' not in headers:
+                    raise
+                self.problem = error
         self.content_type = message.get('content-type')
         self.content_encoding = message.get('content-encoding')
         self.properties = properties

@@ -4,8 +4,8 @@ use std::io::Read;
 
 use bytes::Bytes;
 
-/// The content; `name` is the header's, or one of its short forms. What has no decoder here is refused by name: bz2 and
-/// lzma have none in the tree, and hardly a user.
+/// The content; `name` is the header's, or one of its short forms. bz2 and lzma have no decoder in the tree, and hardly
+/// a user: what is packed by them stays so, for the application to unpack. What kombu has not either is refused.
 pub(super) fn undo(name: &str, content: Bytes, limit: usize) -> Result<Bytes, String> {
     let bytes: &[u8] = &content;
     match name.to_ascii_lowercase().as_str() {
@@ -22,7 +22,9 @@ pub(super) fn undo(name: &str, content: Bytes, limit: usize) -> Result<Bytes, St
             bounded(decoder, name, limit)
         }
         "application/x-brotli" | "brotli" => bounded(brotli::Decompressor::new(bytes, 4_096), name, limit),
-        "identity" | "none" => Ok(content),
+        "application/x-bz2" | "bzip2" | "bzip" | "application/x-lzma" | "lzma" | "xz" | "identity" | "none" => {
+            Ok(content)
+        }
         _ => Err(format!("its content is compressed as {name}, which is not understood here")),
     }
 }

@@ -364,8 +364,10 @@ mod tests {
             assert!(bomb.why.contains("more than 100000 bytes") && bomb.id.as_deref() == Some("i"), "{name}: {bomb}");
             assert!(parse(&with(b"nonsense", &headers, "")).is_err(), "{name}");
         }
-        let unknown = parse(&with(BODY, &format!(r#"{IDS}, "compression": "application/x-bz2""#), "")).unwrap_err();
-        assert!(unknown.why.contains("application/x-bz2"), "{unknown}");
+        let theirs = parse(&with(b"BZh9...", &format!(r#"{IDS}, "compression": "application/x-bz2""#), "")).unwrap();
+        assert_eq!((&*theirs.headers.id, &*theirs.body), ("i", &b"BZh9..."[..]), "the application can unpack it");
+        let unknown = parse(&with(BODY, &format!(r#"{IDS}, "compression": "application/x-own""#), "")).unwrap_err();
+        assert!(unknown.why.contains("application/x-own"), "{unknown}");
     }
 
     #[test]
