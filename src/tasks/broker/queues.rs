@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::{Broker, CALL, SILENCE};
 use crate::redis::{self, Script, Value};
 use crate::tasks::Error;
-use crate::tasks::wire::{Envelope, Limits};
+use crate::tasks::wire::{self, Envelope, Limits};
 
 /// How many messages wait in a queue.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,14 +23,24 @@ pub struct Length {
     pub head: Option<Bytes>,
 }
 
-/// KEYS: lists. Answers with how many elements they had.
+/// How many messages a script removes at once.
+const BATCH: i64 = 1_000;
+
+/// KEYS: lists. ARGV: minus how many at most, a text. Removes messages from the tail of the first list that has some.
+/// Answers with how many they were, and with those that have the text in them.
 static PURGE: Script = Script::new(
-    "local n = 0
-for _, key in ipairs(KEYS) do
-  n = n + redis.call('LLEN', key)
-  redis.call('DEL', key)
+    "for _, key in ipairs(KEYS) do
+  local raws = redis.call('LRANGE', key, ARGV[1], -1)
+  if #raws > 0 then
+    redis.call('LTRIM', key, 0, -#raws - 1)
+    local out = {#raws}
+    for _, raw in ipairs(raws) do
+      if string.find(raw, ARGV[2], 1, true) then out[#out + 1] = raw end
+    end
+    return out
+  end
 end
-return n",
+return {0}",
 );
 
 impl Length {
@@ -158,8 +168,22 @@ impl Broker {
     /// Redis is away or refused.
     pub async fn purge(&self, queue: &str) -> Result<usize, Error> {
         let lists: Vec<Value> = self.lists(queue).iter().map(|list| Value::from(list.key.as_str())).collect();
-        let answer = self.client().eval(&PURGE, lists, Vec::new(), CALL).await?;
-        redis::integer(&answer).map(|count| count as usize).ok_or(Error::Answer("purge"))
+        // What is sent meanwhile is not meant, and could go on for ever.
+        let there = self.lengths(&[queue]).await?.first().map_or(0, Length::total);
+        let mut done = 0;
+        while done < there {
+            let arguments = vec![Value::from(-BATCH), wire::UNIQUE.into()];
+            let removed = redis::list(self.client().eval(&PURGE, lists.clone(), arguments, CALL).await?);
+            let mut removed = removed.into_iter();
+            let count = removed.next().as_ref().and_then(redis::integer).ok_or(Error::Answer("purge"))? as usize;
+            if count == 0 {
+                break;
+            }
+            done += count;
+            let unique: Vec<Bytes> = removed.filter_map(redis::bytes).collect();
+            self.free_places(unique.iter()).await?;
+        }
+        Ok(done)
     }
 
     /// No worker of ours takes from this queue any more; stock workers do.
