@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, StatusCode};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Failure, json as answer, ok};
@@ -17,6 +17,9 @@ use crate::tasks::Sent;
 const BULK: usize = 1_000;
 /// The longest wait for a task.
 const LONGEST: Duration = Duration::from_mins(2);
+
+/// What an identifier cannot have in an address; UUIDs stay as they are.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -42,7 +45,7 @@ impl Inner {
                 let sent = self.look.client().send(&task).await?;
                 let status = if matches!(sent, Sent::New(_)) { StatusCode::ACCEPTED } else { StatusCode::OK };
                 let mut response = answer(status, &self.sent(&sent).await?);
-                let place = format!("{MOUNT}/tasks/{}", utf8_percent_encode(sent.id(), NON_ALPHANUMERIC));
+                let place = format!("{MOUNT}/tasks/{}", utf8_percent_encode(sent.id(), ESCAPED));
                 if let Ok(place) = HeaderValue::try_from(place) {
                     response.headers_mut().insert(LOCATION, place);
                 }
