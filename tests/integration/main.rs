@@ -31,4 +31,5 @@ mod schedules;
 mod services;
 #[path = "../support/mod.rs"]
 mod support;
+mod tasks_api;
 mod wall;
