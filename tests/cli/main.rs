@@ -7,4 +7,5 @@ mod faults;
 mod layers;
 mod scratch;
 mod secrets;
+mod tasks;
 mod terminal;
