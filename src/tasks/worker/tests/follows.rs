@@ -1,0 +1,75 @@
+//! What follows a task: links, chains, chords, errbacks.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_task_is_sent() {
+    let rig = Rig::new().await;
+    let working = rig.work(registry());
+    let signature = |task: &str, args: Value, id: &str| {
+        json!({"task": task, "args": args, "kwargs": {}, "options": {"task_id": id}, "subtask_type": null,
+            "immutable": false})
+    };
+    // A chain with a link on its first step: 1 + 2, + 10, + 100, and + 1000 beside it.
+    let embed = Embed {
+        callbacks: json!([signature("add", json!([1000]), "c-link")]),
+        chain: json!([signature("add", json!([100]), "c3"), signature("add", json!([10]), "c2")]),
+        ..Embed::default()
+    };
+    rig.send(Task { embed, ..task("add", "c1", &[json!(1), json!(2)]) }).await;
+    assert_eq!(rig.result("c3").await.result, json!(113));
+    assert_eq!(rig.result("c-link").await.result, json!(1003));
+    let first = rig.result("c1").await;
+    assert_eq!(first.children, json!([[["c-link", null], null], [["c2", null], null]]));
+    let second = rig.result("c2").await;
+    assert_eq!((&second.result, &second.all["parent_id"]), (&json!(13), &json!("c1")));
+    // A chord, sent by a callback.
+    let chord = json!({"task": "celery.chord", "args": [], "kwargs": {"kwargs": {},
+        "header": [signature("add", json!([1]), "h1"), signature("add", json!([2]), "h2")],
+        "body": signature("sum", json!([]), "h-body")}, "options": {}, "subtask_type": "chord", "immutable": false});
+    let embed = Embed { callbacks: json!([chord]), ..Embed::default() };
+    rig.send(Task { embed, ..task("add", "h0", &[json!(10)]) }).await;
+    assert_eq!(rig.result("h-body").await.result, json!(23));
+    rig.settled().await;
+    working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_reaches_chain_chord_and_errbacks() {
+    let rig = Rig::new().await;
+    let mut tasks = registry();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = heard.clone();
+    let errback = body(move |call: Call| {
+        lock(&hears).push(call.args[0].clone());
+        async { Ok(Value::Null) }
+    });
+    tasks.register("errback", errback, Settings::default());
+    let working = rig.work(tasks);
+    let signature = |task: &str, options: Value| json!({"task": task, "args": [], "kwargs": {}, "options": options, "subtask_type": null, "immutable": false});
+    let errback = || signature("errback", json!({}));
+    let embed = Embed {
+        errbacks: json!([errback()]),
+        chain: json!([signature("add", json!({"task_id": "e3"})), signature("add", json!({"task_id": "e2"}))]),
+        ..Embed::default()
+    };
+    rig.send(Task { embed, ..task("fail", "e1", &[]) }).await;
+    for id in ["e1", "e2", "e3"] {
+        assert_eq!(failure(&rig.result(id).await), ("Broken", &json!("it is broken")), "{id}");
+    }
+    // A chord of which one part is unknown: counted all the same, and its body fails.
+    ask(rig.broker.client(), "SET", &["celery-taskset-meta-g1.s", "2"]).await;
+    let body = signature("sum", json!({"task_id": "e-body", "group_id": "g1", "link_error": [errback()]}));
+    for (index, name) in ["add", "no.such"].into_iter().enumerate() {
+        let embed = Embed { chord: body.clone(), ..Embed::default() };
+        let id = format!("g1-{index}");
+        let part = Task { embed, group: Some("g1"), group_index: Some(index as i64), ..task(name, &id, &[]) };
+        rig.send(part).await;
+    }
+    let failed = rig.result("e-body").await;
+    assert_eq!(failure(&failed), ("ChordError", &json!("Dependency g1-1 raised NotRegistered('no.such')")));
+    until("both errbacks ran", || lock(&heard).len() == 2).await;
+    assert!(lock(&heard).contains(&json!("e1")) && lock(&heard).contains(&json!("e-body")));
+    rig.settled().await;
+    working.stop().await;
+}
