@@ -275,6 +275,17 @@ impl Client {
         result
     }
 
+    /// Gives the connection up and opens another one, whatever state it is in; calls that wait for their answers fail.
+    ///
+    /// # Errors
+    /// There is no connection again in a few seconds; it is tried on.
+    pub async fn renew(&self) -> Result<(), Error> {
+        match tokio::time::timeout(OPENING, self.0.client.force_reconnection()).await {
+            Ok(result) => result.map_err(|error| Error::of_call(&error, &self.0.place, OPENING)),
+            Err(_) => Err(Error::Timeout(OPENING)),
+        }
+    }
+
     /// Ends the connection, after what was asked has been answered or a second has gone by.
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Release);

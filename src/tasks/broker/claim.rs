@@ -1,12 +1,11 @@
 //! A worker takes messages, and keeps them by giving signs of life.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::unique::Place;
 use super::{Broker, CALL, List};
-use crate::clock;
 use crate::redis::{self, Script, Value};
 use crate::tasks::Error;
 use crate::tasks::wire;
@@ -16,7 +15,8 @@ const MOST: usize = 500;
 /// What a redelivered message has in it somewhere, as Python and as compact writers have it.
 const MARKS: [&[u8]; 2] = [b"\"redelivered\": true", b"\"redelivered\":true"];
 
-/// A claim: a message that a worker has.
+/// A claim: a message that a worker has. Whoever lets go of the last copy before the claim has ended gives the message
+/// back ([`Broker::renew`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClaimId {
     pub(super) id: Arc<str>,
@@ -24,50 +24,6 @@ pub struct ClaimId {
     pub(super) attempts: Option<Arc<str>>,
     /// The place that it frees when it ends.
     pub(super) place: Option<Place>,
-}
-
-/// Claims that a call without an answer may have made.
-pub(super) struct Unanswered {
-    worker: String,
-    first: u64,
-    count: u64,
-    /// Until when they are looked for, on the monotonic clock in ms.
-    until: u64,
-}
-
-impl Unanswered {
-    /// How long they are looked for, in milliseconds.
-    const SOUGHT: u64 = 60_000;
-
-    fn new(worker: &str, first: u64, count: usize) -> Self {
-        Self { worker: worker.to_owned(), first, count: count as u64, until: clock::millis() + Self::SOUGHT }
-    }
-}
-
-/// Remembers claims unless they were answered.
-struct Guard<'a> {
-    broker: &'a Broker,
-    claims: Option<Unanswered>,
-}
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        /// A Redis that does not answer is not asked that often.
-        const MOST: usize = 1_000;
-
-        if let Some(claims) = self.claims.take() {
-            let mut all = self.broker.0.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
-            if all.len() >= MOST {
-                all.remove(0);
-            }
-            all.push(claims);
-        }
-    }
-}
-
-/// Whether a call that failed so may have been done.
-fn may_have_happened(error: &redis::Error) -> bool {
-    matches!(error, redis::Error::Away(_) | redis::Error::Timeout(_))
 }
 
 impl ClaimId {
@@ -175,18 +131,8 @@ impl Broker {
         for list in lists {
             arguments.extend([Value::from(&*list.queue), Value::from(list.tail.as_str())]);
         }
-        // Also if the caller no longer waits for the answer.
-        let mut unanswered = Guard { broker: self, claims: Some(Unanswered::new(worker, first, most)) };
-        let answer = match self.client().eval(&CLAIM, keys, arguments, CALL).await {
-            Ok(answer) => redis::list(answer),
-            Err(error) => {
-                if !may_have_happened(&error) {
-                    unanswered.claims = None;
-                }
-                return Err(error.into());
-            }
-        };
-        unanswered.claims = None;
+        let asked = self.asking(first);
+        let answer = redis::list(self.client().eval(&CLAIM, keys, arguments, CALL).await?);
         let mut claimed = Vec::with_capacity(answer.len() / 2);
         let mut answer = answer.into_iter();
         while let (Some(list), Some(raw)) = (answer.next(), answer.next()) {
@@ -200,6 +146,8 @@ impl Broker {
                 attempts_before: 0,
             });
         }
+        asked.answered(&claimed);
+        self.find_places(&mut claimed).await;
         self.count_attempts(&mut claimed).await?;
         Ok(claimed)
     }
@@ -235,37 +183,21 @@ impl Broker {
         Ok(())
     }
 
-    /// Puts back what was claimed by calls whose answer never came. More than once: a call may still lie in the buffer of a
-    /// connection that has been given up, and be done after newer ones.
-    async fn give_back_unanswered(&self, worker: &str) -> Result<(), Error> {
-        let now = clock::millis();
-        let claims: Vec<String> = {
-            let mut all = self.0.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
-            all.retain(|some| some.until > now);
-            let own = all.iter().filter(|some| some.worker == worker);
-            own.flat_map(|some| (some.first..some.first + some.count).map(|number| format!("{worker}:{number}")))
-                .collect()
-        };
-        if claims.is_empty() {
-            return Ok(());
-        }
-        let given = self.give_back_claims(worker, &claims).await?;
-        if given > 0 {
-            tracing::warn!(count = given, "messages were claimed without an answer; they are in their queues again");
-        }
-        Ok(())
-    }
-
     pub(super) fn attempts_key(&self, id: &str) -> String {
         self.key(&format!("beacon:attempts:{id}"))
     }
 
     /// A sign of life, at least every 2 s: keeps the worker and all that it has claimed. `info` is what people see of it,
-    /// as JSON. Gives how many claims there are.
+    /// as JSON. What is claimed in its name and held by nobody in this process goes back. Gives how many claims there are.
     ///
     /// # Errors
     /// Redis is away or refused.
     pub async fn renew(&self, worker: &str, info: &str) -> Result<usize, Error> {
+        // First, since they would be kept.
+        let strays = self.give_strays_back(worker).await?;
+        if strays > 0 {
+            tracing::warn!(worker, strays, "messages were claimed that nobody has; they are in their queues again");
+        }
         let keys = vec![
             self.key("beacon:workers").into(),
             self.key(&format!("beacon:worker:{worker}")).into(),
@@ -274,7 +206,6 @@ impl Broker {
         ];
         let arguments = vec![Value::from(worker), Value::from(info), Value::from(KNOWN)];
         let answer = self.client().eval(&RENEW, keys, arguments, CALL).await?;
-        self.give_back_unanswered(worker).await?;
         redis::integer(&answer).map(|claims| claims as usize).ok_or(Error::Answer("renew"))
     }
 }

@@ -15,6 +15,7 @@ mod publish;
 mod queues;
 mod revoked;
 mod settle;
+mod stray;
 #[cfg(test)]
 mod tests;
 mod unique;
@@ -57,8 +58,8 @@ struct Inner {
     declared: Mutex<HashSet<String>>,
     /// The next claim's number.
     next: AtomicU64,
-    /// Claims that may have been made without an answer.
-    unanswered: Mutex<Vec<claim::Unanswered>>,
+    /// What this process has claimed.
+    known: Mutex<stray::Known>,
     /// When claims of silent stock workers were last looked for, on the monotonic clock in ms.
     swept: AtomicU64,
 }
@@ -89,7 +90,7 @@ impl Broker {
             keep_dead: Duration::from_hours(24 * 14),
             declared: Mutex::default(),
             next: AtomicU64::new(1),
-            unanswered: Mutex::default(),
+            known: Mutex::default(),
             swept: AtomicU64::new(0),
         })))
     }

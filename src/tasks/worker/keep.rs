@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const NEXT: Duration = Duration::from_secs(1);
 /// Nothing was taken for so long although there is something, and a place for it.
 const STUCK: Duration = Duration::from_secs(10);
+/// Looks that fail in a row although Redis counts as connected, before the connection is given up.
+const UNANSWERED: u32 = 2;
 /// Keys of shared limits that are looked after in a beat.
 const KEYS: usize = 100;
 
@@ -139,14 +141,25 @@ impl Worker {
     /// Looks how queues stand, for the figures; and whether this worker takes from them as it should.
     async fn look(&self) {
         let broker = &self.0.options.broker;
+        let mut unanswered = 0;
         loop {
             tokio::time::sleep(LOOK).await;
             if !broker.is_connected() {
+                unanswered = 0;
                 continue;
             }
             let queues = self.0.queues.named();
             let names: Vec<&str> = queues.iter().map(|queue| &**queue).collect();
-            let Ok(lengths) = broker.lengths(&names).await else { continue };
+            let Ok(lengths) = broker.lengths(&names).await else {
+                unanswered += 1;
+                if unanswered >= UNANSWERED {
+                    tracing::error!("Redis counts as connected and does not answer; connecting anew");
+                    self.connect_anew().await;
+                    unanswered = 0;
+                }
+                continue;
+            };
+            unanswered = 0;
             let figures = &self.0.options.figures;
             let mut waits = 0;
             for length in &lengths {
@@ -164,11 +177,18 @@ impl Worker {
             if waits > 0 && free && idle > STUCK && !self.0.queues.any_waits() {
                 let seconds = idle.as_secs();
                 tracing::error!(waits, seconds, "tasks wait and there are places, and none is taken; looking again");
-                // The row is built anew, with new connections to wait on.
-                self.0.taken.store(clock::millis(), Ordering::Relaxed);
-                self.0.queues.rebuild();
+                self.connect_anew().await;
             }
         }
+    }
+
+    /// Lets go of all connections that tasks come by: the one of the claims, and those that wait.
+    pub(super) async fn connect_anew(&self) {
+        self.0.taken.store(clock::millis(), Ordering::Relaxed);
+        if let Err(error) = self.0.options.broker.client().renew().await {
+            tracing::warn!(error = %chain(&error), "Redis could not be connected to anew; trying again");
+        }
+        self.0.queues.rebuild();
     }
 
     /// What people see of this worker, as JSON.

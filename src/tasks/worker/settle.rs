@@ -65,6 +65,8 @@ impl Settler {
 pub async fn run(broker: Broker, results: Results, worker: String, mut ends: UnboundedReceiver<Item>) {
     let mut next = None;
     let mut away = false;
+    // Claims whose ends Redis refused: held, so that they do not begin anew at once, and end the same way.
+    let mut refused = Vec::new();
     loop {
         let first = match next.take() {
             Some(item) => item,
@@ -136,6 +138,7 @@ pub async fn run(broker: Broker, results: Results, worker: String, mut ends: Unb
                     if tries == TRIES {
                         // The claim is kept, and the task begins anew when this worker has left.
                         then.remove(0)(false);
+                        refused.push(part[0].claim.clone());
                         (settled, tries) = (&settled[1..], 0);
                     } else {
                         tokio::time::sleep(PAUSE).await;

@@ -323,7 +323,7 @@ async fn a_connection_on_which_nobody_answers_is_given_up_and_opened_again() {
         assert!(Instant::now() < end, "the call was never made");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    assert_eq!(broker.renew("w", "{}").await.unwrap(), 2);
+    assert_eq!(broker.renew("w", "{}").await.unwrap(), 1);
     assert_eq!(ids(&broker.claim("w", &lists, 1).await.unwrap()), ["b"]);
 }
 
@@ -391,4 +391,35 @@ async fn speed() {
     for (what, took) in [("claim", claiming), ("parse", parsing), ("settle with a result", settling)] {
         eprintln!("{what}, 64 a call: {:.0}/s", COUNT as f64 / took.as_secs_f64());
     }
+}
+
+#[tokio::test]
+async fn claims_that_nobody_here_holds_go_back_and_the_others_stay() {
+    let server = Server::start();
+    let broker = server.broker().await;
+    for id in ["a", "b", "c", "d"] {
+        put(&broker, "q", 0, id).await;
+    }
+    let lists = broker.lists("q");
+    let held = broker.claim("w", &lists, 1).await.unwrap();
+    // The answer is lost: Redis has claims that nobody was told of.
+    drop(broker.claim("w", &lists, 2).await.unwrap());
+    let other = broker.claim("v", &lists, 1).await.unwrap();
+    // While Redis may yet answer nobody knows whose they are.
+    let asking = broker.asking(2);
+    assert_eq!(broker.give_strays_back("w").await.unwrap(), 0);
+    drop(asking);
+    assert_eq!(broker.give_strays_back("w").await.unwrap(), 2);
+    assert_eq!(broker.give_strays_back("w").await.unwrap(), 0);
+    assert_eq!(broker.renew("w", "{}").await.unwrap(), 1);
+    let again = broker.claim("w", &lists, 9).await.unwrap();
+    assert_eq!(ids(&again), ["b", "c"]);
+    assert!(again.iter().all(|one| one.attempts_before == 0), "nothing has begun them");
+    // Who holds a copy of the claim alone holds it as well.
+    let ends: Vec<Settled> = held.iter().chain(&again).map(|one| settled(one, Fate::Ack)).collect();
+    drop((held, again));
+    assert_eq!(broker.give_strays_back("w").await.unwrap(), 0);
+    assert_eq!(broker.settle("w", None, &ends).await.unwrap(), [true; 3]);
+    broker.settle("v", None, &[settled(&other[0], Fate::Ack)]).await.unwrap();
+    assert_no_claims(&broker, "w").await;
 }

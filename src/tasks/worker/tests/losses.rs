@@ -71,3 +71,41 @@ async fn a_task_that_takes_its_worker_down_becomes_a_dead_letter() {
     assert_eq!(rig.broker.dead(0, 10).await.unwrap()[0].id.as_deref(), Some("d1"));
     working.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_answer_was_lost_goes_back_while_the_worker_lives() {
+    let rig = Rig::new().await;
+    let working = rig.work(registry());
+    rig.send(task("sleep", "long", &[json!(4)])).await;
+    until("it runs", || working.worker.active().len() == 1).await;
+    rig.send(Task { routing_key: "elsewhere", ..task("add", "lost", &[json!(1)]) }).await;
+    // In this worker's name, as by a call that was cut off after the script had run.
+    let lists = rig.broker.lists("elsewhere");
+    assert_eq!(rig.broker.claim(working.worker.id(), &lists, 1).await.unwrap().len(), 1);
+    rig.settled_but(2).await;
+    working.worker.add_queue("elsewhere");
+    assert_eq!(rig.result("lost").await.result, json!(1));
+    assert_eq!(rig.result("long").await.result, json!("slept"));
+    assert_eq!(working.worker.totals()["sleep"], 1, "what is held stays");
+    rig.settled().await;
+    working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_bring_nothing_are_made_anew_and_running_tasks_go_on() {
+    let rig = Rig::new().await;
+    let working = rig.work(registry());
+    rig.send(task("sleep", "long", &[json!(1)])).await;
+    until("it runs", || working.worker.active().len() == 1).await;
+    let connection = || ask(rig.broker.client(), "CLIENT", &["ID"]);
+    let before = connection().await;
+    working.worker.connect_anew().await;
+    until("it is connected", || rig.broker.is_connected()).await;
+    assert_ne!(connection().await, before);
+    rig.send(task("add", "next", &[json!(1)])).await;
+    assert_eq!(rig.result("next").await.result, json!(1));
+    assert_eq!(rig.result("long").await.result, json!("slept"));
+    rig.settled().await;
+    assert_eq!(rig.log.of("long").iter().filter(|what| *what == "Started").count(), 1);
+    working.stop().await;
+}
