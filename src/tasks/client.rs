@@ -333,7 +333,7 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
-    use super::super::broker::{Claimed, Fate, Settled, Why};
+    use super::super::broker::{Claimed, Fate, Publish, Settled, Why};
     use super::super::server::{Server, ask};
     use super::*;
 
@@ -342,7 +342,7 @@ mod tests {
     }
 
     async fn end(broker: &Broker, claim: &Claimed, fate: Fate) {
-        let settled = Settled { claim: claim.claim.clone(), stored: None, fate };
+        let settled = Settled { claim: claim.claim.clone(), stored: None, fate, line: None };
         assert_eq!(broker.settle("w", None, &[settled]).await.unwrap(), [true]);
     }
 
@@ -384,6 +384,30 @@ mod tests {
         let claimed = broker.claim("w", &lists, 9).await.unwrap();
         end(&broker, &claimed[0], Fate::Ack).await;
         assert!(matches!(client.send(&task).await.unwrap(), Sent::New(_)));
+    }
+
+    #[tokio::test]
+    async fn a_unique_task_that_was_replaced_is_there_until_its_replacement_has_ended() {
+        let server = Server::start();
+        let (broker, results) = (server.broker().await, server.results().await);
+        let client = sender(&broker, &results);
+        let unique = Unique { key: "k".into(), for_: Duration::from_secs(60) };
+        let task = NewTask { task: "t".into(), id: Some("a".into()), unique: Some(unique), ..NewTask::default() };
+        client.send(&task).await.unwrap();
+        let other = NewTask { id: None, ..task };
+        let lists = broker.lists("q");
+        for nesting in 1..=2 {
+            let claimed = broker.claim("w", &lists, 9).await.unwrap();
+            assert_eq!(ids(&claimed), ["a"]);
+            let stands = wire::Task { task: "u", id: "a", replaced_task_nesting: nesting, ..wire::Task::default() };
+            let raw = wire::Task { origin: "test", routing_key: "q", ..stands }.message();
+            broker.publish(&[Publish { queue: "q", priority: 0, raw, queue_expires: None }]).await.unwrap();
+            end(&broker, &claimed[0], Fate::Replaced).await;
+            assert_eq!(client.send(&other).await.unwrap(), Sent::Same("a".into()));
+        }
+        let claimed = broker.claim("w", &lists, 9).await.unwrap();
+        end(&broker, &claimed[0], Fate::Ack).await;
+        assert!(matches!(client.send(&other).await.unwrap(), Sent::New(_)));
     }
 
     #[tokio::test]

@@ -22,6 +22,8 @@ pub struct Settled {
     pub stored: Option<Write>,
     /// What becomes of the message.
     pub fate: Fate,
+    /// A line for [`Broker::recent`], if the claim is still there: JSON.
+    pub line: Option<String>,
 }
 
 /// What becomes of a message.
@@ -29,8 +31,11 @@ pub struct Settled {
 pub enum Fate {
     /// It is done: a place that it has under a unique key is free again.
     Ack,
-    /// It is done, and a message of the same task follows it (RETRY, a task that was replaced): its place is kept.
+    /// It is done, and a message of the same task follows it (RETRY): its place is kept.
     Followed,
+    /// It is done, and another task with its identifier stands for it, whose message does not name the key of the place:
+    /// the place is kept and found by the identifier.
+    Replaced,
     /// It goes to its queue again.
     Requeue {
         /// The message.
@@ -94,9 +99,9 @@ pub enum Fate {
     },
 }
 
-/// KEYS: unacked_index, unacked, the worker's claims, parked, parked messages, dead, dead messages, holds. ARGV: results as
-/// in `store`, then for each claim its id, the key of its lost attempts or '', its unique key or '' and the task that has
-/// it, and a letter with what belongs to it.
+/// KEYS: unacked_index, unacked, the worker's claims, parked, parked messages, dead, dead messages, holds, recent. ARGV:
+/// results as in `store`, then for each claim its id, the key of its lost attempts or '', its unique key or '' and the
+/// task that has it, its line of the recent ones or '', and a letter with what belongs to it.
 /// Answers for each claim whether it was still there; if it was not, somebody else has the message, and nothing is done
 /// with it.
 static SETTLE: Script = Script::new(concat!(
@@ -109,19 +114,25 @@ local function free(messages, id)
   while redis.call('HEXISTS', messages, id .. '\\n' .. n) == 1 do n = n + 1 end
   return id .. '\\n' .. n
 end
-local answer = {}
+local answer, gone, lines = {}, {}, {}
 while at < #ARGV do
-  local claim, attempts, place, id, fate = take(), take(), take(), take(), take()
+  local claim, attempts, place, id, line, fate = take(), take(), take(), take(), take(), take()
   local held = redis.call('ZREM', KEYS[1], claim) == 1
-  redis.call('HDEL', KEYS[2], claim)
-  redis.call('SREM', KEYS[3], claim)
+  gone[#gone + 1] = claim
   answer[#answer + 1] = held and 1 or 0
-  if held and (fate == 'a' or fate == 'f' or fate == 'd') then
+  if held and line ~= '' then lines[#lines + 1] = line end
+  if held and (fate == 'a' or fate == 'f' or fate == 'r' or fate == 'd') then
     if attempts ~= '' then redis.call('DEL', attempts) end
-    if place ~= '' and fate ~= 'f' and redis.call('GET', place) == id then redis.call('DEL', place) end
+    if place ~= '' and fate ~= 'f' and fate ~= 'r' and redis.call('GET', place) == id then redis.call('DEL', place) end
   end
   if fate == 'a' or fate == 'f' then
     -- That is all.
+  elseif fate == 'r' then
+    local of = take()
+    if held and place ~= '' and redis.call('GET', place) == id then
+      local left = redis.call('PTTL', place)
+      if left > 0 then redis.call('SET', of, place, 'PX', left) end
+    end
   elseif fate == 'h' or fate == 't' then
     local list, raw, lost = take(), take(), take()
     if held then
@@ -158,6 +169,14 @@ while at < #ARGV do
     end
   end
 end
+if #gone > 0 then
+  redis.call('HDEL', KEYS[2], unpack(gone))
+  redis.call('SREM', KEYS[3], unpack(gone))
+end
+if #lines > 0 then
+  redis.call('LPUSH', KEYS[9], unpack(lines))
+  redis.call('LTRIM', KEYS[9], 0, 999)
+end
 return answer"
 ));
 
@@ -179,7 +198,7 @@ impl Broker {
         }
         let count = settled.iter().filter(|one| one.stored.is_some()).count();
         let writes = || settled.iter().filter_map(|one| one.stored.as_ref());
-        let mut arguments = Vec::with_capacity(2 + 2 * count + 6 * settled.len());
+        let mut arguments = Vec::with_capacity(2 + 2 * count + 7 * settled.len());
         match results {
             Some(results) if results.client().sees_what(self.client()) => {
                 results.arguments(writes(), count, &mut arguments);
@@ -196,9 +215,16 @@ impl Broker {
         let mut keys: Vec<Value> = vec![self.key("unacked_index").into(), self.key("unacked").into()];
         keys.push(self.claims_key(worker).into());
         keys.extend(
-            ["beacon:eta", "beacon:eta:messages", "beacon:dead", "beacon:dead:messages", "beacon:holds"]
-                .iter()
-                .map(|name| Value::from(self.key(name))),
+            [
+                "beacon:eta",
+                "beacon:eta:messages",
+                "beacon:dead",
+                "beacon:dead:messages",
+                "beacon:holds",
+                "beacon:recent",
+            ]
+            .iter()
+            .map(|name| Value::from(self.key(name))),
         );
         let answer = redis::list(self.client().eval(&SETTLE, keys, arguments, CALL).await?);
         if answer.len() != settled.len() {
@@ -212,10 +238,11 @@ impl Broker {
         arguments.push(text(&one.claim.id));
         arguments.push(text(one.claim.attempts.as_deref().unwrap_or_default()));
         let place = one.claim.place.as_ref().map_or(("", ""), |place| (&place.key, &place.id));
-        arguments.extend([text(place.0), text(place.1)]);
+        arguments.extend([text(place.0), text(place.1), text(one.line.as_deref().unwrap_or_default())]);
         match &one.fate {
             Fate::Ack => arguments.push(text("a")),
             Fate::Followed => arguments.push(text("f")),
+            Fate::Replaced => arguments.extend([text("r"), self.place_key(place.1).into()]),
             Fate::Requeue { raw, queue, priority, head, redelivered, lost } => {
                 let raw = if *redelivered { marked(raw) } else { raw.clone() };
                 arguments.extend([

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde_json::{Map, Value, json};
+
 use super::held::Held;
 use super::{Worker, lock};
 use crate::error::chain;
@@ -11,7 +13,10 @@ use crate::tasks::broker::{Claimed, Fate, Settled};
 use crate::tasks::event::Happening;
 use crate::tasks::results::Write;
 use crate::tasks::runner::{Exception, Finished, Outcome, Recorded, Stored};
-use crate::tasks::wire::Envelope;
+use crate::tasks::wire::{self, Envelope};
+
+/// Of an exception so many bytes are kept in the list of tasks that ended last.
+const SHORT: usize = 200;
 
 /// What is told of an end.
 struct Told {
@@ -19,6 +24,40 @@ struct Told {
     outcome: &'static str,
     exception: Option<Exception>,
     runtime: Option<Duration>,
+}
+
+impl Told {
+    /// The line in the list of tasks that ended last; none if it has not ended.
+    fn line(&self, node: &str, envelope: &Envelope, queue: &str) -> Option<String> {
+        let state = match self.happening.as_ref()? {
+            Happening::Succeeded { .. } => "SUCCESS",
+            Happening::Failed { .. } => "FAILURE",
+            Happening::Revoked { .. } => "REVOKED",
+            Happening::Rejected { requeue: false } => "REJECTED",
+            _ => return None,
+        };
+        let headers = &envelope.headers;
+        let mut line = Map::from_iter([
+            ("id".to_owned(), json!(headers.id)),
+            ("task".to_owned(), json!(headers.task)),
+            ("queue".to_owned(), json!(queue)),
+            ("state".to_owned(), json!(state)),
+            ("at".to_owned(), json!((wire::now() * 1e3).round() / 1e3)),
+            ("node".to_owned(), json!(node)),
+        ]);
+        if let Some(runtime) = self.runtime {
+            line.insert("runtime".to_owned(), json!((runtime.as_secs_f64() * 1e6).round() / 1e6));
+        }
+        if let Some(exception) = &self.exception {
+            line.insert("exception".to_owned(), json!(short(&exception.repr)));
+        }
+        Some(Value::Object(line).to_string())
+    }
+}
+
+/// The beginning of an exception.
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(SHORT.min(text.len()))]
 }
 
 impl Worker {
@@ -96,7 +135,8 @@ impl Worker {
             // It falls free by itself.
             tracing::debug!(key, error = %chain(&error), "a place of a limit was not given back");
         }
-        let settled = Settled { claim: held.claim.clone(), stored: write, fate };
+        let line = told.line(&self.0.options.node, &held.envelope, &held.queue);
+        let settled = Settled { claim: held.claim.clone(), stored: write, fate, line };
         let worker = self.clone();
         self.0.settler.end(settled, move |ours| worker.ended(&held, told, ours));
     }
@@ -172,25 +212,33 @@ impl Worker {
             _ => None,
         };
         let worker = self.clone();
-        let settled = Settled { claim: claimed.claim.clone(), stored: None, fate };
+        let told = match recorded {
+            Recorded::Revoked(reason) => {
+                let happening =
+                    Some(Happening::Revoked { terminated: false, signal: None, expired: reason == "expired" });
+                Told { happening, outcome: reason, exception: None, runtime: None }
+            }
+            Recorded::Failed(exception) => {
+                let outcome = if dead.is_some() { "dead" } else { "refused" };
+                let happening = Some(Happening::Failed { exception: exception.clone(), runtime: None });
+                Told { happening, outcome, exception: Some(exception), runtime: None }
+            }
+        };
+        let line = told.line(&self.0.options.node, &envelope, &claimed.queue);
+        let settled = Settled { claim: claimed.claim.clone(), stored: None, fate, line };
         self.0.settler.end(settled, move |_| {
             let headers = &envelope.headers;
-            let (task, id, queue) = (&headers.task, &headers.id, &claimed.queue);
-            let (happening, outcome) = match recorded {
-                Recorded::Revoked(reason) => {
-                    tracing::info!(task, id, %queue, outcome = reason, "task");
-                    let expired = reason == "expired";
-                    (Happening::Revoked { terminated: false, signal: None, expired }, reason)
-                }
-                Recorded::Failed(exception) => {
-                    let outcome = if dead.is_some() { "dead" } else { "refused" };
-                    tracing::warn!(task, id, %queue, outcome, exception = exception.repr, "task");
-                    (Happening::Failed { exception, runtime: None }, outcome)
-                }
-            };
+            let (task, id, queue, outcome) = (&headers.task, &headers.id, &claimed.queue, told.outcome);
+            if let Some(exception) = &told.exception {
+                tracing::warn!(task, id, %queue, outcome, exception = exception.repr, "task");
+            } else {
+                tracing::info!(task, id, %queue, outcome, "task");
+            }
             let name: Arc<str> = task.as_str().into();
             worker.0.options.figures.ended(&name, outcome, None);
-            worker.tell(&envelope, queue, spec.as_deref(), happening);
+            if let Some(happening) = told.happening {
+                worker.tell(&envelope, queue, spec.as_deref(), happening);
+            }
             if let Some(reason) = dead {
                 worker.tell(&envelope, queue, spec.as_deref(), Happening::Dead(reason));
             }

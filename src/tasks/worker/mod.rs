@@ -124,7 +124,7 @@ impl Worker {
 
     /// Ends a claim with nothing to be told.
     fn settle(&self, claim: &ClaimId, stored: Option<Write>, fate: Fate) {
-        self.0.settler.end(Settled { claim: claim.clone(), stored, fate }, |_| {});
+        self.0.settler.end(Settled { claim: claim.clone(), stored, fate, line: None }, |_| {});
     }
 
     fn tell(&self, envelope: &Arc<Envelope>, queue: &Arc<str>, spec: Option<&Spec>, what: Happening) {

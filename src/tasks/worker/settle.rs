@@ -151,10 +151,12 @@ pub async fn run(broker: Broker, results: Results, worker: String, mut ends: Unb
 
 fn weight(settled: &Settled) -> usize {
     let message = match &settled.fate {
-        Fate::Ack | Fate::Followed => 0,
+        Fate::Ack | Fate::Followed | Fate::Replaced => 0,
         Fate::Requeue { raw, .. } | Fate::Park { raw, .. } | Fate::Dead { raw, .. } | Fate::Hold { raw, .. } => {
             raw.len()
         }
     };
-    message + settled.stored.as_ref().map_or(0, |write| write.value.len())
+    message
+        + settled.line.as_ref().map_or(0, String::len)
+        + settled.stored.as_ref().map_or(0, |write| write.value.len())
 }

@@ -53,7 +53,7 @@ impl Worker {
                 };
                 let worker = self.clone();
                 let claim = held.claim.clone();
-                self.0.settler.end(Settled { claim, stored: None, fate }, move |_| {
+                self.0.settler.end(Settled { claim, stored: None, fate, line: None }, move |_| {
                     worker.0.held.remove(&held.claim);
                 });
             }

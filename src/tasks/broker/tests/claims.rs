@@ -34,7 +34,10 @@ async fn a_message_is_claimed_in_order_and_acknowledged_with_its_result() {
     let value = Bytes::from_static(br#"{"status": "SUCCESS", "result": 5}"#);
     let mut ends: Vec<Settled> = claimed.iter().map(|one| settled(one, Fate::Ack)).collect();
     ends[0].stored = Some(Write { id: "a".into(), value: value.clone() });
+    ends[1].line = Some(r#"{"id": "b"}"#.into());
+    ends[2].line = Some(r#"{"id": "middle"}"#.into());
     assert_eq!(broker.settle("w", Some(&results), &ends).await.unwrap(), [true; 3]);
+    assert_eq!(broker.recent(0, 9).await.unwrap(), [json!({"id": "middle"}), json!({"id": "b"})]);
     assert_no_claims(&broker, "w").await;
     assert_eq!(results.raw("a").await.unwrap().as_ref(), Some(&value));
     let message = redis::Heard::Message { channel: "celery-task-meta-a".into(), payload: value };
@@ -44,6 +47,7 @@ async fn a_message_is_claimed_in_order_and_acknowledged_with_its_result() {
     // A success stays, a second settlement says that the claim is no longer there.
     ends[0].stored = Some(Write { id: "a".into(), value: r#"{"status": "FAILURE"}"#.into() });
     assert_eq!(broker.settle("w", Some(&results), &ends).await.unwrap(), [false; 3]);
+    assert_eq!(broker.recent(0, 9).await.unwrap().len(), 2, "what another worker has is its to tell");
     assert_eq!(results.get("a").await.unwrap().unwrap().status, "SUCCESS");
 }
 
@@ -377,7 +381,7 @@ async fn speed() {
             .map(|(one, envelope)| {
                 let value = wire::Result::Success(json!(5)).meta(envelope, &json!([]), None);
                 let stored = Some(Write { id: envelope.headers.id.clone(), value });
-                Settled { claim: one.claim.clone(), stored, fate: Fate::Ack }
+                Settled { claim: one.claim.clone(), stored, fate: Fate::Ack, line: None }
             })
             .collect();
         let began = Instant::now();

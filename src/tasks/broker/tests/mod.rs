@@ -28,7 +28,7 @@ fn ids(claimed: &[Claimed]) -> Vec<String> {
 }
 
 fn settled(claim: &Claimed, fate: Fate) -> Settled {
-    Settled { claim: claim.claim.clone(), stored: None, fate }
+    Settled { claim: claim.claim.clone(), stored: None, fate, line: None }
 }
 
 fn requeue(claim: &Claimed, head: bool) -> Settled {

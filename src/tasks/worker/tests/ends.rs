@@ -34,6 +34,15 @@ async fn failures_are_answered_each_in_its_way() {
     assert_eq!(failure(&unknown), ("NotRegistered", &json!("no.such")));
     assert_eq!(unknown.result["exc_module"], "celery.exceptions");
     rig.settled().await;
+    let recent = rig.broker.recent(0, 10).await.unwrap();
+    let mut told: Vec<_> = recent.iter().map(|one| (one["id"].as_str().unwrap(), one)).collect();
+    told.sort_unstable_by_key(|(id, _)| *id);
+    let first = told[0].1;
+    assert_eq!((&first["id"], &first["task"], &first["queue"]), (&json!("f1"), &json!("fail"), &json!("celery")));
+    assert_eq!((&first["state"], &first["node"]), (&json!("FAILURE"), &json!("w@here")));
+    assert_eq!(first["exception"], "Broken('it is broken')");
+    assert!((wire::now() - first["at"].as_f64().unwrap()).abs() < 10.0 && first["runtime"].as_f64().unwrap() < 10.0);
+    assert_eq!((told.len(), told[3].1["runtime"].is_null()), (4, true), "what was refused has not run");
     working.stop().await;
 }
 
