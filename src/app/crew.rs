@@ -103,7 +103,9 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
     };
     let _ = tokio::time::timeout(PATIENCE, stop.run_until_cancelled(connected)).await;
 
-    let canvas = Canvas::new(broker.clone(), results.clone(), QUEUE, node.clone());
+    let extended = |(_, found): &(Application, Exported)| found.settings.get("result_extended") == Some(&true.into());
+    let canvas = Canvas::new(broker.clone(), results.clone(), QUEUE, node.clone())
+        .extended(loaded.as_ref().is_some_and(extended));
     let places = if config.concurrency > 0 { config.concurrency } else { 2 * processors() };
     let native: Arc<dyn Runner> = Arc::new(Native::new(canvas.clone(), registry, places));
     let python = loaded.as_ref().map(|(application, _)| application.clone());

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::canvas::repr;
@@ -160,8 +161,10 @@ pub enum Outcome {
     Retried(Exception),
     /// REVOKED while it ran, by this signal.
     Terminated(i32),
-    /// Neither result nor event (Celery's Ignore, a replaced task).
+    /// Neither result nor event (Celery's Ignore).
     Ignored,
+    /// The same, and the runner has published a task with the same identifier in its place (Celery's `Task.replace`).
+    Replaced,
     /// Celery's Reject.
     Rejected {
         /// Goes to the end of its queue again.
@@ -180,6 +183,8 @@ pub struct Exception {
     pub module: String,
     /// Its arguments' text, usually one.
     pub message: String,
+    /// Its arguments, if they are something else than the one text.
+    pub args: Option<Vec<Value>>,
     /// As Python shows it, `ValueError('bad')`, for events and logs.
     pub repr: String,
     /// Where it came from.
@@ -203,7 +208,21 @@ impl Exception {
     #[must_use]
     pub fn of(module: &str, class: &str, message: String) -> Self {
         let repr = format!("{class}({})", repr::quoted(&message));
-        Self { class: class.to_owned(), module: module.to_owned(), message, repr, traceback: None }
+        Self { class: class.to_owned(), module: module.to_owned(), message, args: None, repr, traceback: None }
+    }
+
+    /// The hard time limit was over, as billiard has it: its argument is the number of seconds.
+    #[must_use]
+    pub fn time_limit(limit: Duration) -> Self {
+        let seconds = limit.as_secs_f64();
+        // Python has 5 where somebody has set 5.
+        let number = if seconds.fract() == 0.0 { Value::from(seconds as u64) } else { Value::from(seconds) };
+        let message = number.to_string();
+        Self {
+            repr: format!("TimeLimitExceeded({message})"),
+            args: Some(vec![number]),
+            ..Self::of("billiard.exceptions", "TimeLimitExceeded", message)
+        }
     }
 }
 

@@ -265,7 +265,8 @@ class Child:
             self.record_failure(delivery, run, exc, einfo, store_traceback=False)
             return dict(described(exc, einfo.traceback), s='fail')
         if isinstance(exc, Ignore):
-            return {'s': 'ignore'}
+            # The words of Task.replace; the new message has the same identifier.
+            return {'s': 'replaced' if exc.args == ('Replaced by new task',) else 'ignore'}
         if isinstance(exc, Retry):
             return dict(described(exc.exc if exc.exc is not None else exc, einfo.traceback), s='retry',
                         repr=safe_repr(exc.exc))

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::message::{Made, options};
@@ -18,7 +19,7 @@ use super::signature::{Error as Meaning, Kind, Signature, list};
 use crate::tasks::broker::{Broker, Publish};
 use crate::tasks::error::Error;
 use crate::tasks::results::{Results, Write};
-use crate::tasks::runner::Exception;
+use crate::tasks::runner::{Exception, Stored};
 use crate::tasks::wire::{self, Body, Embed, Envelope, Headers, Task};
 
 /// Parts are ordered by their place in the header, as Celery does it unless an application says otherwise.
@@ -37,6 +38,8 @@ struct Inner {
     results: Results,
     queue: String,
     node: Arc<str>,
+    /// Results say what the task was called with and where it ran.
+    extended: bool,
 }
 
 /// Why something could not be sent.
@@ -68,7 +71,33 @@ impl Canvas {
     /// Sends to `queue` what names none, as this node.
     #[must_use]
     pub fn new(broker: Broker, results: Results, queue: &str, node: Arc<str>) -> Self {
-        Self(Arc::new(Inner { broker, results, queue: queue.to_owned(), node }))
+        Self(Arc::new(Inner { broker, results, queue: queue.to_owned(), node, extended: false }))
+    }
+
+    /// The same, with more or less in results: Celery's `result_extended`.
+    #[must_use]
+    pub fn extended(&self, extended: bool) -> Self {
+        let Inner { broker, results, queue, node, .. } = &*self.0;
+        let (broker, results) = (broker.clone(), results.clone());
+        Self(Arc::new(Inner { broker, results, queue: queue.clone(), node: node.clone(), extended }))
+    }
+
+    /// What is stored of a task.
+    #[must_use]
+    pub fn meta(&self, envelope: &Envelope, result: &wire::Result, children: &Value) -> Bytes {
+        if !self.0.extended {
+            return result.meta(envelope, children, None);
+        }
+        // Of content that cannot be read nobody knows what it was called with.
+        let body = Body::parse(&envelope.body).unwrap_or_default();
+        let extended = wire::Extended { args: &body.args, kwargs: &body.kwargs, worker: &self.0.node };
+        result.meta(envelope, children, Some(&extended))
+    }
+
+    /// The same, to be stored by the worker.
+    #[must_use]
+    pub fn stored(&self, envelope: &Envelope, result: &wire::Result, children: &Value) -> Stored {
+        Stored::Meta { value: self.meta(envelope, result, children), state: result.state() }
     }
 
     /// The results.
@@ -116,6 +145,21 @@ impl Canvas {
         }
         let mut plan = planner.finish();
         let children = Value::Array(std::mem::take(&mut plan.children));
+        self.send(plan).await?;
+        Ok(children)
+    }
+
+    /// Sends a signature from within a task, and gives the results of what was sent.
+    ///
+    /// # Errors
+    /// It makes no sense, or Redis.
+    pub async fn call(&self, headers: &Headers, signature: &Value) -> Result<Vec<Value>, Unsent> {
+        let root = headers.root_id.as_deref().unwrap_or(&headers.id);
+        let mut planner = Planner::new(Some(root), Some(&headers.id));
+        let given = options([("root_id", json!(root)), ("parent_id", json!(headers.id))]);
+        planner.call(Signature::read(signature, "what is to be sent")?, &[], given)?;
+        let mut plan = planner.finish();
+        let children = std::mem::take(&mut plan.children);
         self.send(plan).await?;
         Ok(children)
     }

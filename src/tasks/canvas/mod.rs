@@ -12,5 +12,4 @@ mod signature;
 pub(super) use follow::blank;
 pub use follow::{Canvas, Unsent};
 pub use plan::{Message, Plan, Planner};
-pub use record::meta;
 pub use signature::{Error, Kind, Signature};

@@ -26,7 +26,7 @@ impl Canvas {
         let stored = if ignored && !spec.store_errors_even_if_ignored {
             Stored::Nothing
         } else {
-            meta(envelope, &result, &Value::Array(Vec::new()))
+            self.stored(envelope, &result, &Value::Array(Vec::new()))
         };
         if *embed == Embed::default() {
             return stored;
@@ -63,17 +63,12 @@ impl Canvas {
                 let result = wire::Result::Revoked(reason);
                 let ignored = envelope.headers.ignore_result.unwrap_or(spec.ignore_result);
                 if !ignored || spec.store_errors_even_if_ignored {
-                    self.keep(envelope, meta(envelope, &result, &Value::Null)).await;
+                    self.keep(envelope, self.stored(envelope, &result, &Value::Null)).await;
                 }
                 self.counted(envelope, &embed, &result).await;
             }
         }
     }
-}
-
-/// A result, to be stored.
-pub fn meta(envelope: &Envelope, result: &wire::Result, children: &Value) -> Stored {
-    Stored::Meta { value: result.meta(envelope, children, None), state: result.state() }
 }
 
 /// Does it until Redis is there. Anything else that goes wrong is told, and left at that.

@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::Progress;
-use crate::tasks::results::{Results, Write};
+use crate::tasks::canvas::Canvas;
+use crate::tasks::results::Write;
 use crate::tasks::wire::{self, Envelope};
 
 /// Between two values that are stored.
@@ -21,7 +22,7 @@ pub struct Publisher {
 }
 
 /// A task's progress, and what stores it. It costs nothing until something is told.
-pub fn of(results: Results, envelope: Arc<Envelope>) -> (Progress, Publisher) {
+pub fn of(canvas: Canvas, envelope: Arc<Envelope>) -> (Progress, Publisher) {
     let (values, _) = watch::channel(None);
     let ended = CancellationToken::new();
     let publisher = Publisher { ended: ended.clone(), values: values.clone() };
@@ -34,7 +35,7 @@ pub fn of(results: Results, envelope: Arc<Envelope>) -> (Progress, Publisher) {
         let heard = first.then(|| values.subscribe());
         values.send_replace(Some(value));
         if let Some(heard) = heard {
-            tokio::spawn(publish(results.clone(), envelope.clone(), heard, ended.clone()));
+            tokio::spawn(publish(canvas.clone(), envelope.clone(), heard, ended.clone()));
         }
     });
     (progress, publisher)
@@ -49,7 +50,7 @@ impl Publisher {
 }
 
 async fn publish(
-    results: Results,
+    canvas: Canvas,
     envelope: Arc<Envelope>,
     mut values: watch::Receiver<Option<Value>>,
     ended: CancellationToken,
@@ -63,10 +64,10 @@ async fn publish(
         }
         let Some(value) = values.borrow_and_update().clone() else { continue };
         let result = wire::Result::Custom("PROGRESS", value);
-        let value = result.meta(&envelope, &Value::Array(Vec::new()), None);
+        let value = canvas.meta(&envelope, &result, &Value::Array(Vec::new()));
         let entry = Write { id: envelope.headers.id.clone(), value };
         // It is news, and the next one will be, too.
-        let _ = results.store(&[entry]).await;
+        let _ = canvas.results().store(&[entry]).await;
         tokio::select! {
             () = ended.cancelled() => return,
             () = tokio::time::sleep(PAUSE) => {}

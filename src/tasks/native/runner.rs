@@ -2,28 +2,41 @@
 //!
 //! A body runs in a task of tokio's of its own, so that a panic ends it alone, and a body that does not give way holds up
 //! nobody who waits for places. A place is taken when [`Runner::run`] is called, not when its future is first polled.
+//!
+//! While bodies are short, more is taken than there are places: the next ones wait here for some milliseconds, instead of
+//! in Redis for a round trip each. What waits longer than that goes back.
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::handler::{Again, Call, Failure, Handler, Settings};
 use super::{builtin, progress};
 use crate::error::chain;
-use crate::tasks::canvas::{Canvas, Unsent, meta, repr};
+use crate::tasks::canvas::{Canvas, Unsent, repr};
 use crate::tasks::runner::{Exception, Finished, Job, Outcome, Recorded, Runner, Spec, Stored};
 use crate::tasks::wire::{self, Body, Embed, Envelope};
 
 /// How long a body that was asked to end may go on, before it is dropped.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Bodies that run longer on average are not short, in ns.
+const SHORT: u64 = 5_000_000;
+/// So long may what is taken beyond the places have to wait for its turn, in ns.
+const AHEAD: u64 = 10_000_000;
+/// The most that is taken beyond the places.
+const MOST: u64 = 128;
+/// What nothing is known of counts as this slow, in ns.
+const SLOW: u64 = 1_000_000_000;
+/// After so long it goes back.
+const WAIT: Duration = Duration::from_millis(50);
 /// Between two attempts to reach a Redis that is away.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -37,6 +50,10 @@ struct Inner {
     places: AtomicUsize,
     running: AtomicUsize,
     freed: Notify,
+    /// A permit for each place.
+    turns: Arc<Semaphore>,
+    /// How long bodies run, in ns: a mean in which later ones count for more.
+    pace: AtomicU64,
 }
 
 /// A task that can be run.
@@ -87,6 +104,8 @@ impl Native {
             places: AtomicUsize::new(places.max(1)),
             running: AtomicUsize::new(0),
             freed: Notify::new(),
+            turns: Arc::new(Semaphore::new(places.max(1))),
+            pace: AtomicU64::new(SLOW),
         }));
         native.replace(registry);
         native
@@ -137,6 +156,28 @@ enum End {
 }
 
 impl Native {
+    /// Waits for a place, if there is none; not for long.
+    async fn turn(&self, job: &Job) -> Option<OwnedSemaphorePermit> {
+        if let Ok(turn) = self.0.turns.clone().try_acquire_owned() {
+            return Some(turn);
+        }
+        tokio::select! {
+            biased;
+            turn = self.0.turns.clone().acquire_owned() => return turn.ok(),
+            () = tokio::time::sleep(WAIT) => {}
+            () = job.cancel.token.cancelled() => return None,
+        }
+        // No more of them until bodies are short again.
+        self.0.pace.store(SLOW, Ordering::Relaxed);
+        None
+    }
+
+    /// A body ran for so long.
+    fn ran(&self, runtime: Duration) {
+        let (pace, now) = (self.0.pace.load(Ordering::Relaxed), runtime.as_nanos().min(u128::from(SLOW)) as u64);
+        self.0.pace.store((pace - pace / 8) + now / 8, Ordering::Relaxed);
+    }
+
     async fn one(&self, job: Job) -> Finished {
         let began = Instant::now();
         let (headers, name) = (&job.envelope.headers, &job.envelope.headers.task);
@@ -157,14 +198,20 @@ impl Native {
         let embed = body.embed.clone();
         let end = self.body(&job, &entry, body).await;
         let runtime = began.elapsed();
+        self.ran(runtime);
         let ignored = headers.ignore_result.unwrap_or(job.spec.ignore_result);
         match end {
             End::Done(value) => {
-                let short = repr::repr(&value);
-                let children = match self.followed(&job, &embed, &value).await {
-                    Ok(children) => children,
+                let followed = if builtin::sends(name) {
+                    self.sent(&job, &embed, value).await
+                } else {
+                    self.followed(&job, &embed, &value).await.map(|children| (value, children))
+                };
+                let (value, children) = match followed {
+                    Ok(followed) => followed,
                     Err(exception) => return self.failed(&job, &embed, exception, began).await,
                 };
+                let short = repr::repr(&value);
                 let result = wire::Result::Success(value);
                 let stored = self.stored(&job, &embed, &result, &children, ignored).await;
                 Finished { outcome: Outcome::Succeeded(short), stored, runtime }
@@ -182,16 +229,15 @@ impl Native {
                     return finish(Outcome::NotBegun, Stored::Nothing);
                 }
                 let result = wire::Result::Retry(failure.exception.clone());
-                let stored =
-                    if ignored { Stored::Nothing } else { meta(&job.envelope, &result, &Value::Array(Vec::new())) };
+                let stored = if ignored {
+                    Stored::Nothing
+                } else {
+                    self.0.canvas.stored(&job.envelope, &result, &Value::Array(Vec::new()))
+                };
                 Finished { outcome: Outcome::Retried(failure.exception), stored, runtime }
             }
             // What follows is the worker's to record: it knows whether the task was revoked or goes back.
-            End::TimedOut(limit) => {
-                let seconds = limit.as_secs_f64();
-                let exception = Exception::of("billiard.exceptions", "TimeLimitExceeded", seconds.to_string());
-                finish(Outcome::TimedOut(exception), Stored::Nothing)
-            }
+            End::TimedOut(limit) => finish(Outcome::TimedOut(Exception::time_limit(limit)), Stored::Nothing),
             End::Cancelled => finish(Outcome::Terminated(job.cancel.signal.load(Ordering::Relaxed)), Stored::Nothing),
         }
     }
@@ -200,7 +246,7 @@ impl Native {
     async fn body(&self, job: &Job, entry: &Entry, body: Body) -> End {
         let headers = &job.envelope.headers;
         let ask = job.cancel.token.child_token();
-        let (progress, publisher) = progress::of(self.0.canvas.results().clone(), job.envelope.clone());
+        let (progress, publisher) = progress::of(self.0.canvas.clone(), job.envelope.clone());
         let call = Call {
             args: body.args,
             kwargs: body.kwargs,
@@ -246,21 +292,22 @@ impl Native {
     /// Publishes what follows a success. Redis may be away: the task has run, so this waits for it, unless the task is
     /// given up.
     async fn followed(&self, job: &Job, embed: &Embed, value: &Value) -> Result<Value, Exception> {
-        loop {
-            match self.0.canvas.follow(&job.envelope.headers, embed, value).await {
-                Ok(children) => return Ok(children),
-                Err(Unsent::Meaning(error)) => return Err(Exception::own("CanvasError", error.to_string())),
-                Err(Unsent::Redis(error)) if !error.is_unavailable() => {
-                    return Err(Exception::of("kombu.exceptions", "OperationalError", error.to_string()));
-                }
-                Err(Unsent::Redis(_)) => tokio::time::sleep(PAUSE).await,
-            }
+        insist(|| self.0.canvas.follow(&job.envelope.headers, embed, value)).await
+    }
+
+    /// The same for a task whose value is a signature: it is sent, and its results are the value.
+    async fn sent(&self, job: &Job, embed: &Embed, signature: Value) -> Result<(Value, Value), Exception> {
+        let mut children = insist(|| self.0.canvas.call(&job.envelope.headers, &signature)).await?;
+        let value = children.first().cloned().unwrap_or_default();
+        if let Value::Array(followed) = self.followed(job, embed, &value).await? {
+            children.extend(followed);
         }
+        Ok((value, Value::Array(children)))
     }
 
     /// The result of a success, to be stored by the worker; stored here when a part of a chord has to be counted after it.
     async fn stored(&self, job: &Job, embed: &Embed, result: &wire::Result, children: &Value, ignored: bool) -> Stored {
-        let stored = if ignored { Stored::Nothing } else { meta(&job.envelope, result, children) };
+        let stored = if ignored { Stored::Nothing } else { self.0.canvas.stored(&job.envelope, result, children) };
         if embed.chord.is_null() || job.envelope.headers.group.is_none() {
             return stored;
         }
@@ -302,7 +349,10 @@ impl Runner for Native {
     }
 
     fn free(&self) -> usize {
-        self.places().saturating_sub(self.0.running.load(Ordering::Acquire))
+        let (places, pace) = (self.places(), self.0.pace.load(Ordering::Relaxed).max(1));
+        // As many as would have their turn in time.
+        let ahead = if pace < SHORT { (places as u64).saturating_mul(AHEAD / pace).min(MOST) as usize } else { 0 };
+        (places + ahead).saturating_sub(self.0.running.load(Ordering::Acquire))
     }
 
     fn places(&self) -> usize {
@@ -317,7 +367,14 @@ impl Runner for Native {
         self.0.running.fetch_add(1, Ordering::AcqRel);
         let place = Place(self.clone());
         Box::pin(async move {
-            let finished = place.0.one(job).await;
+            let finished = match place.0.turn(&job).await {
+                Some(turn) => {
+                    let finished = place.0.one(job).await;
+                    drop(turn);
+                    finished
+                }
+                None => Finished { outcome: Outcome::NotBegun, stored: Stored::Nothing, runtime: Duration::ZERO },
+            };
             drop(place);
             finished
         })
@@ -337,7 +394,18 @@ impl Runner for Native {
 
     fn resize(&self, by: isize) {
         let change = |places: usize| Some(places.saturating_add_signed(by).max(1));
-        let _ = self.0.places.fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
+        let before = self.0.places.fetch_update(Ordering::AcqRel, Ordering::Relaxed, change).unwrap_or_default();
+        let after = before.saturating_add_signed(by).max(1);
+        self.0.turns.add_permits(after.saturating_sub(before));
+        if let fewer @ 1.. = before.saturating_sub(after) {
+            // Those that run keep theirs until they have ended.
+            let turns = self.0.turns.clone();
+            tokio::spawn(async move {
+                if let Ok(permits) = turns.acquire_many_owned(fewer as u32).await {
+                    permits.forget();
+                }
+            });
+        }
         self.0.freed.notify_one();
     }
 
@@ -349,6 +417,20 @@ impl Runner for Native {
             // Whoever else waits for a place is to know as well.
             self.0.freed.notify_one();
         })
+    }
+}
+
+/// Sends until Redis is there.
+async fn insist<T, F: Future<Output = Result<T, Unsent>>>(mut send: impl FnMut() -> F) -> Result<T, Exception> {
+    loop {
+        match send().await {
+            Ok(sent) => return Ok(sent),
+            Err(Unsent::Meaning(error)) => return Err(Exception::own("CanvasError", error.to_string())),
+            Err(Unsent::Redis(error)) if !error.is_unavailable() => {
+                return Err(Exception::of("kombu.exceptions", "OperationalError", error.to_string()));
+            }
+            Err(Unsent::Redis(_)) => tokio::time::sleep(PAUSE).await,
+        }
     }
 }
 

@@ -273,6 +273,7 @@ impl Application {
             "retry" => Outcome::Retried(exception(done)),
             // Where the message counts as acknowledged when the body begins, a Reject comes too late.
             "reject" if job.spec.acks_late => Outcome::Rejected { requeue: done.requeue },
+            "replaced" => Outcome::Replaced,
             "reject" | "ignore" => Outcome::Ignored,
             _ => Outcome::Failed(exception(done)),
         };
@@ -342,11 +343,7 @@ impl Application {
                 }
             }
         }
-        let text = if limit.fract() == 0.0 { format!("{}", limit as u64) } else { limit.to_string() };
-        let exception = Exception {
-            repr: format!("TimeLimitExceeded({text})"),
-            ..own("TimeLimitExceeded", "billiard.exceptions", &text)
-        };
+        let exception = Exception::time_limit(job.time_limit.unwrap_or_default());
         Finished { outcome: Outcome::TimedOut(exception), stored: Stored::Nothing, runtime: begun.elapsed() }
     }
 }
@@ -438,6 +435,7 @@ fn own(class: &str, module: &str, message: &str) -> Exception {
         class: class.into(),
         module: module.into(),
         message: message.into(),
+        args: None,
         repr: format!("{class}('{message}')"),
         traceback: None,
     }
@@ -445,7 +443,7 @@ fn own(class: &str, module: &str, message: &str) -> Exception {
 
 fn exception(done: Done) -> Exception {
     let Done { class, module, message, repr, trace, .. } = done;
-    Exception { class, module, message, repr, traceback: trace }
+    Exception { class, module, message, args: None, repr, traceback: trace }
 }
 
 /// The signal that ends it.

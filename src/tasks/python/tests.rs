@@ -137,7 +137,7 @@ async fn bodies_end_as_in_celery() {
     let finished = run("wapp.refuse", json!([false])).await;
     assert_eq!((failure(&finished).0, &value(&finished)["result"]["exc_type"]), ("Reject", &json!("Reject")));
     assert_eq!(run("wapp.ignore", json!([])).await.outcome, Outcome::Ignored);
-    assert_eq!(run("wapp.replace", json!([])).await.outcome, Outcome::Ignored);
+    assert_eq!(run("wapp.replace", json!([])).await.outcome, Outcome::Replaced);
     assert_eq!(value(&run("wapp.progress", json!([])).await)["status"], "SUCCESS");
     let finished = run("wapp.quiet", json!([])).await;
     assert!(matches!(finished.outcome, Outcome::Succeeded(_)));

@@ -118,7 +118,11 @@ pub struct Extended<'a> {
 /// An exception as results have it.
 #[must_use]
 pub fn raised(exception: &Exception) -> String {
-    let message = if exception.message.is_empty() { "[]".into() } else { json(&[&exception.message]) };
+    let message = match &exception.args {
+        Some(args) => json(args),
+        None if exception.message.is_empty() => "[]".into(),
+        None => json(&[&exception.message]),
+    };
     format!(
         r#"{{"exc_type": {}, "exc_message": {message}, "exc_module": {}}}"#,
         json(&exception.class),
@@ -210,6 +214,7 @@ mod tests {
             class: "ValueError".into(),
             module: "builtins".into(),
             message: "bad".into(),
+            args: None,
             repr: "ValueError('bad')".into(),
             traceback: Some("Traceback\n".into()),
         };
@@ -217,6 +222,11 @@ mod tests {
             text(&Result::Failure(exception.clone()), &envelope, &Value::Null, None),
             r#"{"status": "FAILURE", "result": {"exc_type": "ValueError", "exc_message": ["bad"], "exc_module": "builtins"}, "traceback": "Traceback\n", "children": null, "date_done": "T", "task_id": "i"}"#
         );
+        let late = Result::Failure(Exception::time_limit(std::time::Duration::from_millis(1_500)));
+        assert!(text(&late, &envelope, &value!([]), None).contains(
+            r#""result": {"exc_type": "TimeLimitExceeded", "exc_message": [1.5], "exc_module": "billiard.exceptions"}"#
+        ));
+        assert_eq!(Exception::time_limit(std::time::Duration::from_secs(5)).repr, "TimeLimitExceeded(5)");
         assert!(text(&Result::Retry(exception), &envelope, &value!([]), None).contains(r#""date_done": null"#));
         assert_eq!(
             text(&Result::Revoked("expired"), &envelope, &Value::Null, None),

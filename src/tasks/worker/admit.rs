@@ -204,15 +204,20 @@ impl Worker {
             if held.spec.track_started && !ignored {
                 let hostname = worker.0.options.node.to_string();
                 let result = wire::Result::Started { pid: pid.unwrap_or_else(std::process::id), hostname };
-                let value = result.meta(&held.envelope, &serde_json::json!([]), None);
-                let write = Write { id: held.id().to_owned(), value };
+                let value = worker.0.options.canvas.meta(&held.envelope, &result, &serde_json::json!([]));
+                let write = [Write { id: held.id().to_owned(), value }];
                 let results = worker.0.options.results.clone();
-                // A short task may have ended before: the result of a success is not overwritten.
-                tokio::spawn(async move {
-                    if let Err(error) = results.store(&[write]).await {
+                let mut storing = Box::pin(async move {
+                    if let Err(error) = results.store(&write).await {
                         tracing::debug!(error = %chain(&error), "STARTED could not be stored");
                     }
                 });
+                // It stands in the connection's line before anything that the body stores; and the end waits for it,
+                // which may go another way.
+                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                if storing.as_mut().poll(&mut context).is_pending() {
+                    held.storing(tokio::spawn(storing));
+                }
             }
         })
     }

@@ -17,6 +17,8 @@ use crate::tasks::results::Write;
 use crate::tasks::runner::{Recorded, Spec};
 use crate::tasks::wire::{self, Envelope, Headers};
 
+/// Takes tasks out that have not begun.
+const TERM: i32 = 15;
 /// Messages that wait for their time and are looked through for revoked stamps.
 const PARKED: usize = 50_000;
 
@@ -182,15 +184,17 @@ impl Worker {
         Arc::new(spec)
     }
 
-    /// Ends tasks that are here, if there is a signal for them. Gives those that were found running.
+    /// Ends tasks that are here: those whose body runs if there is a signal for them, the others in any case. Gives those
+    /// that were found running.
     fn end_held(&self, signal: Option<i32>, which: impl Fn(&Headers) -> bool) -> Vec<String> {
         let mut ran = Vec::new();
         for held in self.0.held.all().iter().filter(|held| which(&held.envelope.headers)) {
             if held.begun().is_some() {
                 ran.push(held.id().to_owned());
             }
-            if let Some(signal) = signal {
-                held.end(signal);
+            match signal {
+                Some(signal) => held.end(signal),
+                None => held.revoke(TERM),
             }
         }
         ran
@@ -228,7 +232,7 @@ impl Worker {
         };
         if waits {
             let envelope: Envelope = blank(Headers { id: id.to_owned(), ..Headers::default() });
-            let value = wire::Result::Revoked("revoked").meta(&envelope, &Value::Null, None);
+            let value = self.0.options.canvas.meta(&envelope, &wire::Result::Revoked("revoked"), &Value::Null);
             if let Err(error) = results.store(&[Write { id: id.to_owned(), value }]).await {
                 tracing::warn!(id, error = %chain(&error), "REVOKED could not be stored");
             }

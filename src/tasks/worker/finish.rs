@@ -64,10 +64,12 @@ impl Worker {
     /// A runner is done with a task.
     pub(super) async fn finish(&self, held: Arc<Held>, finished: Finished) {
         let Finished { outcome, stored, runtime } = finished;
+        held.stored().await;
         let spec = &held.spec;
         let back = held.back.load(Ordering::Acquire);
         let unstored = stored == Stored::Nothing;
-        let runtime = held.begun().map(|_| runtime);
+        let began = held.begun().is_some();
+        let runtime = began.then_some(runtime);
         let told = |happening, outcome, exception| Told { happening: Some(happening), outcome, exception, runtime };
         let failed = |exception: Exception| {
             let happening = Happening::Failed { exception: exception.clone(), runtime };
@@ -77,6 +79,11 @@ impl Worker {
             // The worker stops, and it was ended for that: it begins anew elsewhere.
             Outcome::Terminated(_) | Outcome::NotBegun | Outcome::Lost(_) if back => {
                 (again(&held, true, None), Told { happening: None, outcome: "given back", exception: None, runtime })
+            }
+            Outcome::NotBegun | Outcome::Terminated(_) if held.revoked.load(Ordering::Acquire) && !began => {
+                self.record(&held.envelope, Recorded::Revoked("revoked")).await;
+                let happening = Happening::Revoked { terminated: false, signal: None, expired: false };
+                (Fate::Ack, told(happening, "revoked", None))
             }
             Outcome::NotBegun => {
                 (again(&held, true, None), Told { happening: None, outcome: "not begun", exception: None, runtime })
@@ -120,6 +127,9 @@ impl Worker {
                 (Fate::Ack, told(happening, "terminated", None))
             }
             Outcome::Ignored => (Fate::Ack, Told { happening: None, outcome: "ignored", exception: None, runtime }),
+            Outcome::Replaced => {
+                (Fate::Replaced, Told { happening: None, outcome: "replaced", exception: None, runtime })
+            }
             Outcome::Rejected { requeue } => {
                 let fate = if requeue { again(&held, false, None) } else { Fate::Ack };
                 (fate, told(Happening::Rejected { requeue }, "rejected", None))

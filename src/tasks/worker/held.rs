@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::task::JoinHandle;
+
 use crate::tasks::broker::{ClaimId, Claimed};
 use crate::tasks::desk;
 use crate::tasks::limits::Shared;
@@ -31,8 +33,12 @@ pub struct Held {
     pub shared: Option<(Arc<Shared>, String)>,
     /// It is to go back to its queue, whatever comes of it, unless it is done: the worker stops.
     pub back: AtomicBool,
+    /// It was revoked before its body began.
+    pub revoked: AtomicBool,
     /// When and where its body began.
     begun: Mutex<Option<Begun>>,
+    /// STARTED is being stored.
+    storing: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A body's beginning.
@@ -58,7 +64,9 @@ impl Held {
             cancel: Cancel::default(),
             shared: None,
             back: AtomicBool::new(false),
+            revoked: AtomicBool::new(false),
             begun: Mutex::new(None),
+            storing: Mutex::new(None),
         }
     }
 
@@ -75,6 +83,27 @@ impl Held {
     /// When the body began, if it has.
     pub fn begun(&self) -> Option<Begun> {
         *lock(&self.begun)
+    }
+
+    /// STARTED is being stored: [`Held::stored`] waits for it.
+    pub fn storing(&self, storing: JoinHandle<()>) {
+        *lock(&self.storing) = Some(storing);
+    }
+
+    /// Nothing is being stored any more that was to be stored before the end.
+    pub async fn stored(&self) {
+        let storing = lock(&self.storing).take();
+        if let Some(storing) = storing {
+            let _ = storing.await;
+        }
+    }
+
+    /// Revokes it, if its body has not begun.
+    pub fn revoke(&self, signal: i32) {
+        if self.begun().is_none() {
+            self.revoked.store(true, Ordering::Release);
+            self.end(signal);
+        }
     }
 
     /// The task's identifier.

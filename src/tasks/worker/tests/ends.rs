@@ -127,7 +127,7 @@ async fn limits_of_time_end_a_body() {
     rig.send(Task { limits: (Some(0.1), None), ..task("sleep", "t1", &[json!(60)]) }).await;
     rig.send(task("polite", "t2", &[])).await;
     let hard = rig.result("t1").await;
-    assert_eq!(failure(&hard), ("TimeLimitExceeded", &json!("0.1")));
+    assert_eq!(failure(&hard), ("TimeLimitExceeded", &json!(0.1)));
     assert_eq!(failure(&rig.result("t2").await).0, "SoftTimeLimitExceeded");
     rig.settled().await;
     working.stop().await;
@@ -186,5 +186,62 @@ async fn throughput() {
     }
     let seconds = began.elapsed().as_secs_f64();
     eprintln!("{count} tasks in {seconds:.2} s: {:.0}/s", count as f64 / seconds);
+    working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_runner_holds_and_has_not_begun_is_revoked_without_a_signal() {
+    let rig = Rig::new().await;
+    let mut options = rig.options("w@here", registry(), 4);
+    options.runners.insert(0, Arc::new(Full(AtomicUsize::new(1))));
+    let working = rig.start(options);
+    rig.send(task("in line", "l1", &[])).await;
+    rig.send(task("sleep", "l2", &[json!(0.6)])).await;
+    let desk = working.worker.clone();
+    until("both are here", || desk.reserved().len() == 1 && desk.active().len() == 1).await;
+    assert_eq!(desk.revoke(vec!["l1".into(), "l2".into()], None).await, ["l2"]);
+    let meta = rig.result("l1").await;
+    assert_eq!((meta.status.as_str(), &meta.result["exc_message"][0]), ("REVOKED", &json!("revoked")));
+    assert_eq!(rig.result("l2").await.status, "SUCCESS", "what runs is left alone");
+    until("it is told", || rig.log.of("l1").len() == 2).await;
+    assert_eq!(rig.log.of("l1"), ["Received", "Revoked"]);
+    rig.settled().await;
+    working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn started_comes_before_the_end_and_results_say_more_when_they_are_to() {
+    let rig = Rig::new().await;
+    let mut tasks = registry();
+    let fails = body(|_| async { Err(Failure::permanent("Broken", "at once")) });
+    tasks.register("tracked", fails, Settings { track_started: true, ..Settings::default() });
+    let wait = body(|_| async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok(json!(1))
+    });
+    tasks.register("slow", wait, Settings { track_started: true, ..Settings::default() });
+    let mut options = rig.options("w@here", Registry::default(), 4);
+    options.canvas = options.canvas.extended(true);
+    options.runners = vec![Arc::new(Native::new(options.canvas.clone(), tasks, 8))];
+    let working = rig.start(options);
+    let ids: Vec<String> = (0..40).map(|id| format!("s{id}")).collect();
+    for id in &ids {
+        rig.send(task("tracked", id, &[json!(7)])).await;
+    }
+    rig.send(task("slow", "slow", &[json!(7)])).await;
+    let started = loop {
+        if let Some(meta) = rig.results.get("slow").await.unwrap() {
+            break meta;
+        }
+    };
+    assert_eq!((started.status.as_str(), &started.result["hostname"]), ("STARTED", &json!("w@here")));
+    assert_eq!((&started.all["args"], &started.all["worker"]), (&json!([7]), &json!("w@here")));
+    rig.result("slow").await;
+    rig.settled().await;
+    for id in &ids {
+        let meta = rig.results.get(id).await.unwrap().unwrap();
+        assert_eq!(failure(&meta).0, "Broken", "{id} must not end as STARTED");
+        assert_eq!((&meta.all["name"], &meta.all["args"]), (&json!("tracked"), &json!([7])));
+    }
     working.stop().await;
 }

@@ -73,3 +73,41 @@ async fn a_failure_reaches_chain_chord_and_errbacks() {
     rig.settled().await;
     working.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canvas_that_was_sent_as_a_task_is_sent_on() {
+    let rig = Rig::new().await;
+    let working = rig.work(registry());
+    let signature = |task: &str, args: Value, id: &str| {
+        json!({"task": task, "args": args, "kwargs": {}, "options": {"task_id": id}, "subtask_type": null,
+            "immutable": false})
+    };
+    let add = |id: &str| signature("add", json!([1]), id);
+    rig.send(task("celery.group", "b1", &[json!([add("b1a"), add("b1b")]), json!(null), json!("bg"), json!([10])]))
+        .await;
+    let kwargs = Map::from_iter([
+        ("header".to_owned(), json!([add("b2a"), add("b2b")])),
+        ("body".to_owned(), signature("sum", json!([]), "b2-body")),
+    ]);
+    rig.send(Task { kwargs, ..task("celery.chord", "b2", &[]) }).await;
+    let items = json!([[1, 2], [3, 4], [5, 6]]);
+    rig.send(task("celery.chunks", "b3", &[signature("add", json!([]), "b3x"), items, json!(2)])).await;
+    rig.send(task("celery.chain", "b4", &[])).await;
+    rig.send(task("celery.chord", "b5", &[])).await;
+    assert_eq!(rig.result("b1a").await.result, json!(11));
+    assert_eq!(rig.result("b1b").await.result, json!(11));
+    let group = rig.result("b1").await;
+    assert_eq!((&group.result, &group.children[0]), (&group.children[0], &group.result));
+    assert_eq!(group.result[0][0], "bg");
+    assert_eq!(rig.result("b2-body").await.result, json!(2));
+    let chunks = rig.result("b3").await;
+    let mut sums = Vec::new();
+    for child in chunks.result[1].as_array().unwrap() {
+        sums.push(rig.result(child[0][0].as_str().unwrap()).await.result);
+    }
+    assert_eq!(sums, [json!([3, 7]), json!([11])]);
+    assert_eq!(failure(&rig.result("b4").await), ("NotImplementedError", &json!("chain is not a real task")));
+    assert_eq!(failure(&rig.result("b5").await).0, "TypeError");
+    rig.settled().await;
+    working.stop().await;
+}
