@@ -56,7 +56,8 @@ pub struct Claimed {
 /// taken then. A key of another type is passed over; an error in the middle would lose what was taken.
 static CLAIM: Script = Script::new(
     "local time = redis.call('TIME')
-local score = string.format('%d.%06d', time[1], time[2])
+-- Whole seconds: small sets keep them as numbers, where fractions would be read as text at each comparison.
+local score = time[1]
 local most, first, taken = tonumber(ARGV[2]), tonumber(ARGV[3]), 0
 redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), ARGV[1])
 local paused = redis.call('EXISTS', KEYS[5]) == 1
@@ -91,7 +92,8 @@ return answer",
 /// it, for how long.
 static RENEW: Script = Script::new(
     "local time = redis.call('TIME')
-local score = string.format('%d.%06d', time[1], time[2])
+-- Whole seconds: small sets keep them as numbers, where fractions would be read as text at each comparison.
+local score = time[1]
 redis.call('ZADD', KEYS[1], string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), ARGV[1])
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 local claims = redis.call('SMEMBERS', KEYS[3])

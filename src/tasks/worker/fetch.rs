@@ -48,7 +48,8 @@ impl Worker {
             let room = self.room(&busy);
             if room == 0 {
                 tokio::select! {
-                    () = self.freed() => {}
+                    // Others that are about to end go first, so that one call is for all their places.
+                    () = self.freed() => tokio::task::yield_now().await,
                     () = self.0.queues.changed() => turn.follow(self),
                     () = tokio::time::sleep(IDLE) => {}
                 }

@@ -136,3 +136,54 @@ async fn a_full_runner_leaves_its_messages_in_their_order_and_holds_up_no_other_
     rig.result("q2").await;
     working.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_tasks_are_taken_ahead_and_never_run_beyond_the_places() {
+    let rig = Rig::new().await;
+    let mut tasks = registry();
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (running, at_once) = (now.clone(), most.clone());
+    let short = body(move |_| {
+        let (now, most) = (running.clone(), at_once.clone());
+        async move {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_micros(200)).await;
+            now.fetch_sub(1, Ordering::SeqCst);
+            Ok(Value::Null)
+        }
+    });
+    tasks.register("short", short, Settings::default());
+    let mut options = rig.options("w@here", Registry::default(), 2);
+    let native = Arc::new(Native::new(options.canvas.clone(), tasks, 2));
+    options.runners = vec![native.clone()];
+    let working = rig.start(options);
+    assert_eq!(native.free(), 2, "nothing is known of them yet");
+    let ids: Vec<String> = (0..300).map(|id| format!("p{id}")).collect();
+    for id in &ids {
+        rig.send(task("short", id, &[])).await;
+    }
+    for id in &ids {
+        rig.result(id).await;
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 2);
+    until("all are settled", || working.worker.0.held.len() == 0).await;
+    assert!(native.free() > 2, "they are short, and {} would be taken", native.free());
+    // Two that are not, and one behind them: it goes back instead of waiting here.
+    for (id, seconds) in [("l1", 0.5), ("l2", 0.5), ("l3", 0.0)] {
+        rig.send(task("sleep", id, &[json!(seconds)])).await;
+    }
+    until("two run, and nothing waits", || {
+        native.free() == 0 && working.worker.active().len() == 2 && working.worker.reserved().is_empty()
+    })
+    .await;
+    assert_eq!(ask(rig.broker.client(), "LLEN", &["celery"]).await, "1");
+    assert_eq!(rig.result("l3").await.status, "SUCCESS");
+    // Places can be more and fewer.
+    native.resize(3);
+    native.resize(-4);
+    assert_eq!(native.places(), 1);
+    rig.send(task("short", "last", &[])).await;
+    assert_eq!(rig.result("last").await.status, "SUCCESS");
+    rig.settled().await;
+    working.stop().await;
+}
