@@ -493,7 +493,7 @@ fn the_command_line_does_the_same() {
     stand.done(&["tasks", "send", "echo", "--queue", ASIDE]);
     let (code, _, err) = stand.command(&["tasks", "purge", ASIDE]);
     assert!(code == 64 && err.contains("--yes"), "{code}: {err}");
-    assert_eq!(stand.done(&["tasks", "purge", ASIDE, "--yes"]), "1 messages removed.");
+    assert_eq!(stand.done(&["tasks", "purge", ASIDE, "--yes"]), "1 message removed.");
     let (code, _, err) = stand.command(&["tasks", "release"]);
     assert!(code == 1 && err.contains("stop Beacon's workers first"), "{code}: {err}");
 

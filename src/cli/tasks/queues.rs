@@ -136,9 +136,9 @@ impl Purge {
         if waiting == 0 {
             return Ok(output::print(&format!("Nothing waits in the queue {}.\n", self.queue))?);
         }
-        confirm(&format!("remove {waiting} messages from the queue {} for ever", self.queue), self.yes)?;
+        confirm(&format!("remove {} from the queue {} for ever", messages(waiting), self.queue), self.yes)?;
         let done = broker.purge(&self.queue).await?;
-        Ok(output::print(&format!("{done} messages removed.\n"))?)
+        Ok(output::print(&format!("{} removed.\n", messages(done)))?)
     }
 }
 
@@ -167,6 +167,10 @@ impl Workers {
         let titles = ["worker", "state", "process", "places", "active", "ended", "since", "version", "queues"];
         print_rows(titles, &rows, "No worker of Beacon's runs.")
     }
+}
+
+fn messages(count: usize) -> String {
+    if count == 1 { "1 message".into() } else { format!("{count} messages") }
 }
 
 /// How a worker does, in a word.

@@ -131,8 +131,10 @@ impl Schedules {
         let scheduler = Scheduler::new(context.tools.client.clone(), sources);
         let told = |error: Error| self::told(database.as_ref(), &error);
         let action = self.action.unwrap_or(Action::List(self.list));
+        let read = scheduler.read().await;
+        // A list has the next time of one that was never sent from there, and can do without.
         if !matches!(action, Action::List(_)) {
-            scheduler.read().await.map_err(|error| told(error.into()))?;
+            read.map_err(|error| told(error.into()))?;
         }
         match action {
             Action::List(command) => command.run(&scheduler.list().await.map_err(told)?),
