@@ -30,12 +30,15 @@ fn write(database: &Database<'_>, first: usize, ended: &AtomicBool) -> usize {
         let end = if next / TOGETHER % 4 == 3 { "rollback" } else { "commit" };
         let last = next + TOGETHER - 1;
         // What the truth is, the transaction's own table tells: after a kill nobody knows whether the commit was done.
-        database.attempt(&format!(
+        let done = database.attempt(&format!(
             "begin; insert into public.written select n from generate_series({next}, {last}) as n;
              select beacon.enqueue('t', jsonb_build_array(n), queue => 'counted') from generate_series({next}, {last}) as n;
              {end}"
         ));
         next += TOGETHER;
+        if !done {
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
     next - first
 }
