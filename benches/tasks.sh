@@ -54,5 +54,7 @@ if [[ -z $binary && $only != celery ]]; then
     binary=$(find "$binary" -path '*release/beacon' -type f | head -n 1)
 fi
 
+# Names that begin with BEACON_ are settings of the binary.
+unset BEACON_BENCH_CACHE
 PYTHONPATH=$repository/benches/tasks:$applications PYTHONDONTWRITEBYTECODE=1 exec "$cache/celery/bin/python" benches/tasks/measure.py \
     --rounds "$rounds" --tasks "$tasks" --only "$only" --binary "${binary:-none}"

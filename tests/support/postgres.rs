@@ -15,7 +15,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::beacon::until;
 use super::ports::free_port;
 
 /// The login that Beacon is given: CREATEROLE, no superuser, owner of the test's database.
@@ -132,7 +131,9 @@ impl Postgres {
         // Stopped first: it would start others in the place of those that are gone.
         self.signal("STOP");
         self.signal("KILL");
-        until("the end of PostgreSQL", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
+        while Path::new(&format!("/proc/{pid}")).exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     /// Lets it answer nothing any more, while its connections stay open: what a machine does that hangs.
