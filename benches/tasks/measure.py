@@ -51,11 +51,12 @@ def descendants(pid):
     """A process and its children, all the way down."""
     found = [pid]
     for each in found:
-        try:
-            children = Path(f"/proc/{each}/task/{each}/children").read_text().split()
-        except OSError:
-            continue
-        found += [int(child) for child in children]
+        # Each thread has the children that it started.
+        for task in Path(f"/proc/{each}/task").glob("*"):
+            try:
+                found += [int(child) for child in (task / "children").read_text().split()]
+            except OSError:
+                continue
     return found
 
 
