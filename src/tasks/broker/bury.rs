@@ -209,7 +209,7 @@ impl Broker {
                 None => Default::default(),
             };
             let id = wire::id_of(&raw);
-            let list = if raw.is_empty() { String::new() } else { self.list_for(&queue, wire::priority_of(&raw)) };
+            let list = if queue.is_empty() { String::new() } else { self.list_for(&queue, wire::priority_of(&raw)) };
             let counted = id.as_deref().filter(|_| mode.lost).map(|id| self.attempts_key(id)).unwrap_or_default();
             arguments.extend([Value::from(claim.as_str()), list.into(), Value::Bytes(marked(&raw)), counted.into()]);
             back.push(Reclaimed { id, queue, worker: worker.to_owned(), attempts: 0 });
