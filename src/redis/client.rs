@@ -27,8 +27,9 @@ const PAUSES: (u32, u32) = (100, 5_000);
 const WAITING: usize = 10_000;
 /// Between two attempts to connect, up to so much more, so that not all that lost Redis come back at once; milliseconds.
 const JITTER: u32 = 250;
-/// Messages of subscriptions that wait for their reader.
-const UNREAD: usize = 4_096;
+/// Messages of subscriptions that wait for their reader; beyond it there is a gap. The library has nine channels for each
+/// connection, all of this size, and takes the memory at once: about 1 kB a connection for each message.
+const UNREAD: usize = 256;
 /// How long a last answer is waited for.
 const CLOSING: Duration = Duration::from_secs(1);
 
