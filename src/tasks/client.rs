@@ -391,7 +391,7 @@ mod tests {
         let server = Server::start();
         let (broker, results) = (server.broker().await, server.results().await);
         let client = sender(&broker, &results);
-        let unique = Unique { key: "k".into(), for_: Duration::from_secs(60) };
+        let unique = Unique { key: "k".into(), for_: Duration::from_mins(1) };
         let task = NewTask { task: "t".into(), id: Some("a".into()), unique: Some(unique), ..NewTask::default() };
         client.send(&task).await.unwrap();
         let other = NewTask { id: None, ..task };

@@ -368,6 +368,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A task's signature.
+    #[expect(clippy::needless_pass_by_value, reason = "it is called with values made in place")]
     pub fn task(name: &str, args: Value) -> Value {
         json!({"task": name, "args": args, "kwargs": {}, "options": {}, "subtask_type": null, "immutable": false})
     }

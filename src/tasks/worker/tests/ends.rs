@@ -179,7 +179,7 @@ async fn throughput() {
     }
     let began = Instant::now();
     let working = rig.start(rig.options("w@here", tasks, 64));
-    let end = began + Duration::from_secs(120);
+    let end = began + Duration::from_mins(2);
     while lock(&working.worker.0.totals).get("noop").copied().unwrap_or(0) < count || working.worker.0.held.len() > 0 {
         assert!(Instant::now() < end);
         tokio::time::sleep(Duration::from_millis(5)).await;

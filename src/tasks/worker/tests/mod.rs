@@ -118,6 +118,7 @@ impl Rig {
         }
     }
 
+    #[expect(clippy::unused_self, reason = "a worker belongs to its rig")]
     fn start(&self, options: Options) -> Working {
         let worker = Worker::new(options);
         let stop = CancellationToken::new();
