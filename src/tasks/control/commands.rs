@@ -17,6 +17,8 @@ use crate::tasks::{Desk, Held};
 
 /// The most tasks that wait for their time which one answer lists.
 const SCHEDULED: usize = 10_000;
+/// What was sent right before the question is on its way to where it waits; clients wait a second for answers.
+const ON_ITS_WAY: Duration = Duration::from_millis(50);
 /// The most places that a pool may be given from outside.
 const PLACES: i64 = 1_000;
 /// The most identifiers taken from one request.
@@ -128,6 +130,7 @@ impl Commands {
             "scheduled" => {
                 let node = self.desk.node();
                 let mut tasks = Tasks::new(&node, false);
+                tokio::time::sleep(ON_ITS_WAY).await;
                 Ok(self.desk.scheduled(SCHEDULED).await.iter().map(|held| tasks.scheduled(held)).collect())
             }
             "shutdown" => {
