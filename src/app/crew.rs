@@ -29,6 +29,8 @@ use crate::telemetry::Component;
 
 /// How long the start waits for Redis before it goes on and lets it be found later.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long remote control may take to be heard before tasks are taken all the same.
+const LISTENING: Duration = Duration::from_secs(1);
 /// How long the last events and answers may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -96,6 +98,7 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
         AbortOnDropHandle::new(tokio::spawn(broker.clone().keep())),
         AbortOnDropHandle::new(tokio::spawn(results.clone().keep())),
     ];
+    health.degraded("Redis does not answer yet");
     let connected = async {
         while !(broker.is_connected() && results.is_connected()) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -143,8 +146,8 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
     let bindings = loaded.iter().flat_map(|(_, found)| found.queues.iter().map(binding)).collect();
     let control = Control::new(&config, broker.clone(), desk.clone(), panel, events.clone(), bindings);
     let last = CancellationToken::new();
-    let ending = last.clone();
-    let mut aside = vec![AbortOnDropHandle::new(tokio::spawn(async move { control.run(ending).await }))];
+    let (ending, answering) = (last.clone(), control.clone());
+    let mut aside = vec![AbortOnDropHandle::new(tokio::spawn(async move { answering.run(ending).await }))];
     if plan.heartbeat {
         let (events, broker, desk) = (events.clone(), broker.clone(), desk.clone());
         let ending = last.clone();
@@ -158,7 +161,8 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
     if let Some(application) = &python {
         application.started().await;
     }
-    health.ok();
+    // Who waits for this line asks at once.
+    let _ = tokio::time::timeout(LISTENING, stop.run_until_cancelled(control.listens())).await;
     tracing::info!(
         node = %node,
         queues = config.queues.join(","),
@@ -169,9 +173,8 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
         let wishes = python
             .clone()
             .map(|application| AbortOnDropHandle::new(tokio::spawn(grant(application, desk.clone(), events.clone()))));
-        let trouble = python.clone().map(|application| {
-            AbortOnDropHandle::new(tokio::spawn(watch_over(application, broker.clone(), health.clone())))
-        });
+        let trouble = python.clone().map(|application| application);
+        let trouble = AbortOnDropHandle::new(tokio::spawn(watch_over(trouble, broker.clone(), health.clone())));
         let telling = python.clone().map(|application| {
             let stop = stop.clone();
             AbortOnDropHandle::new(tokio::spawn(async move {
@@ -320,14 +323,14 @@ async fn grant(application: Application, desk: Arc<dyn Desk>, events: Events) {
 }
 
 /// Shows in health checks whether the application's processes and Redis work.
-async fn watch_over(application: Application, broker: Broker, health: Component) {
+async fn watch_over(application: Option<Application>, broker: Broker, health: Component) {
     loop {
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        match application.trouble() {
+        match application.as_ref().and_then(Application::trouble) {
             Some(trouble) => health.degraded(&*trouble),
             None if !broker.is_connected() => health.degraded("Redis does not answer"),
             None => health.ok(),
         }
+        tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }
 

@@ -33,7 +33,7 @@ use crate::tasks::results::Results;
 use crate::tasks::schedule::{Scheduler, Sources, Store};
 use crate::tasks::worker::Figures;
 use crate::tasks::{self, Client, Defaults, Mode, QUEUE};
-use crate::telemetry::{Component, Health};
+use crate::telemetry::{Component, Health, State};
 
 /// Between two attempts to load a Celery application: the first, doubled each time up to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
@@ -178,6 +178,8 @@ impl Tasks {
             return Ok(Some(current.clone()));
         }
         let registry = registry(config, tools)?;
+        let component = health.component("tasks");
+        component.mirror(State::Degraded, "tasks have not begun yet");
         let mut own = config.tasks.clone();
         (own.broker_url, own.result_url) = places;
         if own.python.celery_app.is_empty() && own.queues.is_empty() {
@@ -212,7 +214,7 @@ impl Tasks {
             registry: Mutex::new(Some(registry)),
             figures: figures.clone(),
             exported,
-            health: health.component("tasks"),
+            health: component,
             stop: CancellationToken::new(),
             hurry: CancellationToken::new(),
             tracker: TaskTracker::new(),
@@ -342,7 +344,8 @@ impl Inner {
                 Err(error) => {
                     let text = chain(&error).to_string();
                     tracing::error!(error = text, "tasks cannot be run; trying again");
-                    self.health.failed(text);
+                    // The edge serves all the same.
+                    self.health.degraded(text);
                 }
             }
             self.stop.run_until_cancelled(tokio::time::sleep(pause)).await;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -68,6 +69,7 @@ pub struct Control {
     commands: Arc<Commands>,
     mailbox: Mailbox,
     node: Arc<str>,
+    listening: Arc<watch::Sender<bool>>,
 }
 
 impl Control {
@@ -93,7 +95,18 @@ impl Control {
             rates: Mutex::new(BTreeMap::new()),
             samples: Mutex::new(Vec::new()),
         };
-        Self { commands: Arc::new(commands), mailbox: Mailbox(broker), node }
+        Self {
+            commands: Arc::new(commands),
+            mailbox: Mailbox(broker),
+            node,
+            listening: Arc::new(watch::Sender::new(false)),
+        }
+    }
+
+    /// Completes when it hears what is asked.
+    pub async fn listens(&self) {
+        // The sender lives as long as we do.
+        let _ = self.listening.subscribe().wait_for(|listening| *listening).await;
     }
 
     /// Listens and answers until `stop`, which is to come when the worker has ended.
@@ -114,6 +127,7 @@ impl Control {
                 heard = subscription.next() => match heard {
                     Heard::Gap => {
                         self.bind().await;
+                        self.listening.send_replace(true);
                         if !met {
                             met = true;
                             let control = self.clone();

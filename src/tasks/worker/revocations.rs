@@ -67,7 +67,9 @@ impl Revocations {
         let mut listening = false;
         loop {
             match tokio::time::timeout(QUIET, heard.next()).await {
-                Ok(Heard::Message { .. }) | Err(_) => {}
+                // Until it is read, Redis itself is asked.
+                Ok(Heard::Message { .. }) => self.doubt(),
+                Err(_) => {}
                 Ok(Heard::Gap) => listening = false,
             }
             tokio::time::sleep(BURST).await;
@@ -84,6 +86,10 @@ impl Revocations {
                 _ => self.set(false, HashSet::new(), BTreeMap::new()),
             }
         }
+    }
+
+    fn doubt(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fresh = false;
     }
 
     fn set(&self, fresh: bool, ids: HashSet<String>, stamps: BTreeMap<String, Vec<String>>) {

@@ -74,6 +74,9 @@ impl Worker {
         match tokio::time::timeout(SETTLING, self.0.options.broker.leave(&self.0.id)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(back)) => tracing::info!(back, "claims went back to their queues"),
+            Ok(Err(error)) if left.is_empty() => {
+                tracing::debug!(error = %chain(&error), "the worker leaves without a word");
+            }
             Ok(Err(error)) => tracing::warn!(error = %chain(&error), "the worker's claims come back by themselves"),
             Err(_) => tracing::warn!("Redis does not answer; the worker's claims come back by themselves"),
         }
