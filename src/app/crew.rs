@@ -158,11 +158,11 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
     if let Some(beside) = plan.beside {
         beside(broker.clone(), results.clone(), stop.child_token());
     }
+    // Who waits for this line asks at once.
+    let _ = tokio::time::timeout(LISTENING, stop.run_until_cancelled(control.listens())).await;
     if let Some(application) = &python {
         application.started().await;
     }
-    // Who waits for this line asks at once.
-    let _ = tokio::time::timeout(LISTENING, stop.run_until_cancelled(control.listens())).await;
     tracing::info!(
         node = %node,
         queues = config.queues.join(","),
@@ -173,8 +173,8 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
         let wishes = python
             .clone()
             .map(|application| AbortOnDropHandle::new(tokio::spawn(grant(application, desk.clone(), events.clone()))));
-        let trouble = python.clone().map(|application| application);
-        let trouble = AbortOnDropHandle::new(tokio::spawn(watch_over(trouble, broker.clone(), health.clone())));
+        let watching = watch_over(python.clone(), broker.clone(), health.clone());
+        let trouble = AbortOnDropHandle::new(tokio::spawn(watching));
         let telling = python.clone().map(|application| {
             let stop = stop.clone();
             AbortOnDropHandle::new(tokio::spawn(async move {

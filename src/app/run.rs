@@ -137,7 +137,8 @@ impl Running {
             backend.settled().await;
         }
         if let Some(tasks) = &tasks {
-            tasks.start();
+            let private = config.redis.url.is_empty() && config.tasks.broker_url.is_empty();
+            tasks.start(managed.redis().filter(|_| private));
         }
         let sight = Sight { edge: hall.edge.clone(), tls: tls.clone(), health: health.clone() };
         let mut running = Self {
@@ -348,7 +349,8 @@ impl Running {
         }
         let same = |new: &Tasks| self.tasks.as_ref().is_some_and(|old| old.is(new));
         if let Some(new) = tasks.as_ref().filter(|new| !same(new)) {
-            new.start();
+            let private = config.redis.url.is_empty() && config.tasks.broker_url.is_empty();
+            new.start(self.managed.redis().filter(|_| private));
         }
         if let Some(old) = std::mem::replace(&mut self.tasks, tasks)
             && !self.tasks.as_ref().is_some_and(|new| new.is(&old))

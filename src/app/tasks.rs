@@ -21,7 +21,8 @@ use crate::error::chain;
 use crate::http::Outbound;
 use crate::jobs::{self, Means, Seal};
 use crate::mail::Mailer;
-use crate::managed::Managed;
+use crate::managed::{Managed, Watch};
+use crate::process::Condition;
 use crate::secret::Secret;
 use crate::systemd;
 use crate::tasks::broker::Broker;
@@ -249,8 +250,18 @@ impl Tasks {
         self.0.works
     }
 
-    /// Starts everything. To be called once.
-    pub(super) fn start(&self) {
+    /// Starts everything, as soon as the `private` server is there if it is that one. To be called once.
+    pub(super) fn start(&self, private: Option<Watch>) {
+        let whole = self.clone();
+        self.0.tracker.spawn(async move {
+            let coming = whole.0.comes(private);
+            if whole.0.stop.run_until_cancelled(coming).await.is_some() {
+                whole.begin();
+            }
+        });
+    }
+
+    fn begin(&self) {
         let inner = &self.0;
         inner.tracker.spawn(inner.broker.clone().keep());
         inner.tracker.spawn(inner.results.clone().keep());
@@ -311,6 +322,19 @@ impl Tasks {
 }
 
 impl Inner {
+    /// Waits for the private Redis. Whether it comes is told by its keeper.
+    async fn comes(&self, private: Option<Watch>) {
+        let Some(mut private) = private else { return };
+        loop {
+            match private.now() {
+                Condition::Ready => return,
+                Condition::Starting => self.health.mirror(State::Degraded, "the private Redis is being started"),
+                Condition::Down(reason) => self.health.mirror(State::Degraded, &*reason),
+            }
+            private.changed().await;
+        }
+    }
+
     /// Runs tasks until the stop. What does not come up is tried again: a Celery application may be mended meanwhile.
     async fn work(self: Arc<Self>) {
         let Some(registry) = self.registry.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };

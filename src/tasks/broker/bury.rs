@@ -20,6 +20,8 @@ use crate::tasks::wire;
 const BATCH: i64 = 200;
 /// How often claims of stock workers are looked through, which is what they do among themselves.
 const SWEEP: Duration = Duration::from_mins(1);
+/// The least of it, where stock workers are given up soon.
+const LEAST_SWEEP: Duration = Duration::from_secs(2);
 /// How often a batch of them is looked at in a row.
 const SWEEPS: usize = 100;
 /// How long the right to do so is held; kombu's own time.
@@ -121,7 +123,8 @@ return done",
 
 impl Broker {
     /// Puts the claims of dead workers back, each with a new delivery tag and the marks of a redelivery, next to run.
-    /// Looks after dead letters and silent stock workers, too, once a minute. To be called every few seconds.
+    /// Looks after dead letters and silent stock workers, too, once a minute or twice in
+    /// their visibility timeout. To be called every few seconds.
     ///
     /// # Errors
     /// Redis is away or refused.
@@ -134,7 +137,8 @@ impl Broker {
             self.give_back(&worker, silence, true, &mut reclaimed).await?;
         }
         let (now, last) = (clock::millis(), self.0.swept.load(Ordering::Relaxed));
-        let due = last == 0 || now.saturating_sub(last) > SWEEP.as_millis() as u64;
+        let pause = SWEEP.min(self.transport().visibility_timeout / 2).max(LEAST_SWEEP);
+        let due = last == 0 || now.saturating_sub(last) > pause.as_millis() as u64;
         if due && self.0.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             // A stock worker may have had thousands that wait for their time.
             for _ in 0..SWEEPS {
