@@ -56,7 +56,7 @@ pub struct Config {
     pub command: Option<Command>,
 }
 
-/// A mail through the server of [mail].
+/// A mail through the server of `[mail]`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mail {

@@ -115,7 +115,7 @@ pub struct Task<'a> {
     pub root_id: Option<&'a str>,
     /// The task that led here.
     pub parent_id: Option<&'a str>,
-    /// Who sends it: "gen<pid>@<host>", or a worker's node name.
+    /// Who sends it: `gen<pid>@<host>`, or a worker's node name.
     pub origin: &'a str,
     /// Whether the result is not wanted; `None` leaves it to the task's type.
     pub ignore_result: Option<bool>,

@@ -61,7 +61,7 @@ impl Worker {
     /// Signs of life, and after the dead is looked in turn.
     async fn beat(&self) {
         let broker = &self.0.options.broker;
-        let mut silent = false;
+        let mut missed = 0_u32;
         loop {
             let began = tokio::time::Instant::now();
             let alive = async {
@@ -80,16 +80,17 @@ impl Worker {
             };
             match alive.await {
                 Ok(_) => {
-                    if silent {
+                    if missed > 1 {
                         tracing::info!(worker = self.0.id, "the worker's leases are renewed again");
-                        silent = false;
                     }
+                    missed = 0;
                     self.look_after().await;
                 }
                 Err(error) => {
-                    if !silent {
+                    // One may fall into the moment in which a connection is opened; a lease outlives two.
+                    missed += 1;
+                    if missed == 2 {
                         tracing::warn!(worker = self.0.id, error = %chain(&error), "leases cannot be renewed; trying again");
-                        silent = true;
                     }
                 }
             }
