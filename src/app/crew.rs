@@ -56,6 +56,8 @@ pub(super) struct Plan {
     pub exported: watch::Sender<Arc<[Schedule]>>,
     /// Whether it works.
     pub health: Component,
+    /// The soft limit of all tasks, over the application's; zero leaves it to that.
+    pub soft_time_limit: Duration,
     /// Empties the queues first.
     pub purge: bool,
     /// Tells others that it lives.
@@ -117,6 +119,8 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
         runners.push(Arc::new(application.clone()));
     }
     runners.push(native);
+    let own = loaded.as_ref().and_then(|(_, found)| Duration::try_from_secs_f64(found.soft_time_limit?).ok());
+    let soft = if plan.soft_time_limit.is_zero() { own.unwrap_or_default() } else { plan.soft_time_limit };
     let worker = Worker::new(Options {
         node: node.clone(),
         queues: config.queues.clone(),
@@ -129,7 +133,7 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
         limits: Limits::new(usize::try_from(config.max_message_bytes).unwrap_or(usize::MAX)),
         max_attempts: config.max_attempts,
         time_limit: config.time_limit,
-        soft_time_limit: Duration::ZERO,
+        soft_time_limit: soft,
         drain: config.drain,
         figures,
     });
@@ -170,9 +174,8 @@ pub(super) async fn run(plan: Plan, stop: CancellationToken, hurry: Cancellation
         "ready: tasks are taken from their queues"
     );
     {
-        let wishes = python
-            .clone()
-            .map(|application| AbortOnDropHandle::new(tokio::spawn(grant(application, desk.clone(), events.clone()))));
+        let wishes =
+            python.clone().map(|application| AbortOnDropHandle::new(tokio::spawn(grant(application, desk.clone()))));
         let watching = watch_over(python.clone(), broker.clone(), health.clone());
         let trouble = AbortOnDropHandle::new(tokio::spawn(watching));
         let telling = python.clone().map(|application| {
@@ -288,7 +291,7 @@ impl Panel for Answers {
 }
 
 /// Does what an application's own commands of remote control ask of the worker.
-async fn grant(application: Application, desk: Arc<dyn Desk>, events: Events) {
+async fn grant(application: Application, desk: Arc<dyn Desk>) {
     let Some(mut wishes) = application.wishes() else { return };
     while let Some(wish) = wishes.recv().await {
         let text = |name: &str| wish.get(name).and_then(Value::as_str);
@@ -318,7 +321,6 @@ async fn grant(application: Application, desk: Arc<dyn Desk>, events: Events) {
             "restart" => application.renew(),
             other => tracing::debug!(wish = other, "nothing is known of what the application asks for"),
         }
-        let _ = &events;
     }
 }
 

@@ -359,6 +359,7 @@ impl Inner {
                 application,
                 exported: self.exported.clone(),
                 health: self.health.clone(),
+                soft_time_limit: Duration::ZERO,
                 purge: false,
                 heartbeat: true,
                 beside: None,

@@ -220,6 +220,7 @@ async fn work(mut config: Config, options: Options) -> Result<(), Error> {
         figures,
         exported,
         health,
+        soft_time_limit: options.soft_time_limit.unwrap_or_default(),
         purge: options.purge,
         heartbeat: options.heartbeat,
         beside,
