@@ -64,6 +64,8 @@ const BANNED: &[(&str, &str)] = &[
 const TWICE: &[&str] = &[
     "base64",
     "const-oid",
+    "crypto-common",
+    "digest",
     "getrandom",
     "nom",
     "pem",

@@ -213,11 +213,6 @@ fn redirect_port(config: &Config) -> Option<u16> {
 /// What is allowed, and probably not meant.
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (key, set) in [("storage.bucket", !config.storage.bucket.is_empty())] {
-        if set {
-            warnings.push(format!("{key} is set, but nothing in this version of Beacon uses it yet."));
-        }
-    }
     if !config.http.redirect_to_https && config.wall.is_on() && !config.listen.http.is_empty() {
         warnings.push(
             "http.redirect_to_https is off while the auth wall is on: passwords cross the network unencrypted.".into(),

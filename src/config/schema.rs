@@ -188,6 +188,7 @@ pub(super) fn example() -> Config {
     config.managed.postgres_settings = any();
     config.managed.redis_settings = any();
     config.storage.secret_access_key = secret();
+    config.storage.session_token = secret();
     config.auth.jwt_secret = secret();
     let provider = auth::oauth::Provider { client_secret: secret(), private_key: secret(), ..Default::default() };
     config.auth.providers.insert(ANY.into(), provider);

@@ -14,8 +14,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::content_type::is_compressible;
 use super::root::Stamp;
-use super::stream::read_exactly;
-use crate::http::Encoding;
+use crate::http::{Encoding, read_exactly};
 
 /// Text shorter than this is not worth compressing.
 const LEAST_TO_COMPRESS: usize = 1_024;
@@ -255,11 +254,6 @@ pub fn date_value(seconds: u64) -> Option<HeaderValue> {
         return None;
     }
     HeaderValue::try_from(httpdate::fmt_http_date(time)).ok()
-}
-
-/// Seconds since 1970 now.
-pub fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

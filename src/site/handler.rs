@@ -16,11 +16,12 @@ use super::error::Failure;
 use super::listing;
 use super::load::{Large, Loaded, Loader};
 use super::path::is_servable;
-use super::respond::{Representation, Source, answer};
 use super::root::Root;
 use super::{Config, Error};
 use crate::clock;
-use crate::http::{AcceptEncoding, Body, Context, Encoding, Handler, Problem, Reply, Request, Response};
+use crate::http::{
+    AcceptEncoding, Body, Context, Encoding, Handler, Problem, Reply, Representation, Request, Response, Source, answer,
+};
 
 /// The largest file kept in memory, in bytes, whatever the size of the cache.
 const LARGEST_KEPT: u64 = 1 << 20;

@@ -11,10 +11,10 @@ use rustix::fs::{Advice, fadvise};
 use super::cache::{Absence, Cache};
 use super::cache_control::CacheControl;
 use super::content_type::{ContentTypes, is_compressible, may_have_neighbours};
-use super::entry::{Entry, Meta, Stamps, now_seconds, stamp_tag};
+use super::entry::{Entry, Meta, Stamps, stamp_tag};
 use super::error::Failure;
 use super::root::{Found, Root, Stamp};
-use crate::clock;
+use crate::clock::{self, now_seconds};
 use crate::http::{AcceptEncoding, Encoding};
 
 /// How much younger than its neighbour a file may be, in seconds: build tools and copies do not keep the order.

@@ -1,11 +1,10 @@
 //! A folder as a web site: small files from memory, large ones streamed, and no path ever leaves the folder.
 //!
 //! `handler` decides what a request gets; `load` asks the disk through `root`, which the kernel keeps below the
-//! folder; `cache` remembers; `respond` applies conditions and ranges; the other files know one subject each.
+//! folder; `cache` remembers; the other files know one subject each.
 
 mod cache;
 mod cache_control;
-mod conditional;
 mod config;
 mod content_type;
 mod entry;
@@ -14,10 +13,7 @@ mod handler;
 mod listing;
 mod load;
 mod path;
-mod range;
-mod respond;
 mod root;
-mod stream;
 #[cfg(test)]
 mod tests;
 

@@ -1,4 +1,4 @@
-//! From a form of a file to a response: conditions, ranges, 200, 206, 304, 412 and 416.
+//! From a representation to a response: conditions, ranges, 200, 206, 304, 412 and 416.
 
 use std::fs::File;
 use std::ops::Range;
@@ -13,10 +13,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
 use tokio::sync::Semaphore;
 
 use super::conditional::{Verdict, judge, range_applies};
-use super::entry::now_seconds;
+use super::file::{FileStream, Piece};
 use super::range::{Pieces, pieces};
-use super::stream::{FileStream, Piece};
-use crate::http::{Body, Response};
+use super::{Body, Response};
+use crate::clock::now_seconds;
 use crate::id::RequestId;
 
 /// Where the bytes of a representation come from.
@@ -88,30 +88,61 @@ impl Source<'_> {
     }
 }
 
-/// Answers a GET or HEAD with a representation.
-pub fn answer(request: &Parts, chosen: &Representation<'_>) -> Response {
+/// What a request for a representation comes to, before its bytes are fetched.
+pub enum Decision {
+    /// The answer needs no bytes: 304, 412, 416.
+    Done(Response),
+    /// 200 with everything.
+    Whole,
+    /// 206 with one piece, for [`partial`].
+    One(Range<u64>),
+    /// 206 with several pieces.
+    Many(Vec<Range<u64>>),
+}
+
+/// Applies conditions and Range (RFC 9110, sections 13 and 14) to a representation with these headers, strong entity
+/// tag (quoted), time of last modification in seconds since 1970, and size in bytes.
+pub fn decide(request: &Parts, head: &HeaderMap, etag: &HeaderValue, modified: u64, size: u64) -> Decision {
     let headers = &request.headers;
     let conditional = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
     if conditional.iter().any(|name| headers.contains_key(name)) {
-        match judge(headers, chosen.etag.as_bytes(), chosen.modified) {
+        match judge(headers, etag.as_bytes(), modified) {
             Verdict::Proceed => {}
-            Verdict::NotModified => return without_content(chosen, StatusCode::NOT_MODIFIED),
-            Verdict::Failed => return without_content(chosen, StatusCode::PRECONDITION_FAILED),
+            Verdict::NotModified => return Decision::Done(without_content(head, StatusCode::NOT_MODIFIED)),
+            Verdict::Failed => return Decision::Done(without_content(head, StatusCode::PRECONDITION_FAILED)),
         }
     }
     // Range means something for GET only (RFC 9110 section 14.2).
     if request.method == Method::GET
         && headers.contains_key(RANGE)
-        && range_applies(headers, chosen.etag.as_bytes(), chosen.modified, now_seconds())
+        && range_applies(headers, etag.as_bytes(), modified, now_seconds())
     {
-        match pieces(headers, chosen.source.size()) {
-            Pieces::Whole => {}
-            Pieces::Unsatisfiable => return unsatisfiable(chosen),
-            Pieces::One(range) => return one(chosen, &range),
-            Pieces::Many(ranges) => return many(chosen, ranges),
-        }
+        return match pieces(headers, size) {
+            Pieces::Whole => Decision::Whole,
+            Pieces::Unsatisfiable => Decision::Done(unsatisfiable(head, size)),
+            Pieces::One(range) => Decision::One(range),
+            Pieces::Many(ranges) => Decision::Many(ranges),
+        };
     }
-    response(StatusCode::OK, chosen.head.clone(), chosen.source.whole())
+    Decision::Whole
+}
+
+/// Answers a GET or HEAD with a representation.
+pub fn answer(request: &Parts, chosen: &Representation<'_>) -> Response {
+    match decide(request, chosen.head, chosen.etag, chosen.modified, chosen.source.size()) {
+        Decision::Done(response) => response,
+        Decision::Whole => response(StatusCode::OK, chosen.head.clone(), chosen.source.whole()),
+        Decision::One(range) => partial(chosen.head, &range, chosen.source.size(), chosen.source.one(&range)),
+        Decision::Many(ranges) => many(chosen, ranges),
+    }
+}
+
+/// 206 with one piece of a representation of `size` bytes.
+#[must_use]
+pub fn partial(head: &HeaderMap, range: &Range<u64>, size: u64, body: Body) -> Response {
+    let mut head = head.clone();
+    head.insert(CONTENT_RANGE, value(content_range(range, size)));
+    response(StatusCode::PARTIAL_CONTENT, head, body)
 }
 
 fn response(status: StatusCode, head: HeaderMap, body: Body) -> Response {
@@ -121,25 +152,18 @@ fn response(status: StatusCode, head: HeaderMap, body: Body) -> Response {
     response
 }
 
-fn without_content(chosen: &Representation<'_>, status: StatusCode) -> Response {
-    let mut head = chosen.head.clone();
+fn without_content(head: &HeaderMap, status: StatusCode) -> Response {
+    let mut head = head.clone();
     for name in [CONTENT_TYPE, CONTENT_ENCODING, ACCEPT_RANGES] {
         head.remove(name);
     }
     response(status, head, Body::Empty)
 }
 
-fn unsatisfiable(chosen: &Representation<'_>) -> Response {
-    let mut response = without_content(chosen, StatusCode::RANGE_NOT_SATISFIABLE);
-    let head = response.headers_mut();
-    head.insert(CONTENT_RANGE, value(format!("bytes */{}", chosen.source.size())));
+fn unsatisfiable(head: &HeaderMap, size: u64) -> Response {
+    let mut response = without_content(head, StatusCode::RANGE_NOT_SATISFIABLE);
+    response.headers_mut().insert(CONTENT_RANGE, value(format!("bytes */{size}")));
     response
-}
-
-fn one(chosen: &Representation<'_>, range: &Range<u64>) -> Response {
-    let mut head = chosen.head.clone();
-    head.insert(CONTENT_RANGE, value(content_range(range, chosen.source.size())));
-    response(StatusCode::PARTIAL_CONTENT, head, chosen.source.one(range))
 }
 
 fn many(chosen: &Representation<'_>, ranges: Vec<Range<u64>>) -> Response {
