@@ -134,6 +134,29 @@ async fn limits_of_time_end_a_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_workers_own_limits_hold_for_tasks_that_have_none() {
+    let rig = Rig::new().await;
+    let mut tasks = registry();
+    let polite = body(|call: Call| async move {
+        call.cancel.cancelled().await;
+        Err(Failure::permanent("SoftTimeLimitExceeded", "asked to end"))
+    });
+    tasks.register("polite", polite, Settings::default());
+    let options = rig.options("w@here", tasks, 10);
+    let limits = (Duration::from_millis(50), Duration::from_millis(400));
+    let working = rig.start(Options { soft_time_limit: limits.0, time_limit: limits.1, ..options });
+    rig.send(task("polite", "s1", &[])).await;
+    rig.send(task("sleep", "s2", &[json!(60)])).await;
+    // What the message says goes before.
+    rig.send(Task { limits: (None, Some(30.0)), ..task("polite", "s3", &[]) }).await;
+    assert_eq!(failure(&rig.result("s1").await).0, "SoftTimeLimitExceeded");
+    assert_eq!(failure(&rig.result("s2").await), ("TimeLimitExceeded", &json!(0.4)));
+    assert_eq!(failure(&rig.result("s3").await).0, "TimeLimitExceeded");
+    rig.settled().await;
+    working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn revocations_end_what_runs_waits_and_comes() {
     let rig = Rig::new().await;
     let working = rig.work(registry());
