@@ -1,5 +1,8 @@
 //! What follows a task: links, chains, chords, errbacks.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,5 +112,41 @@ async fn a_canvas_that_was_sent_as_a_task_is_sent_on() {
     assert_eq!(failure(&rig.result("b4").await), ("NotImplementedError", &json!("chain is not a real task")));
     assert_eq!(failure(&rig.result("b5").await).0, "TypeError");
     rig.settled().await;
+    working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canvas_that_leads_back_or_too_deep_ends() {
+    let rig = Rig::new().await;
+    let working = rig.work(registry());
+    let link = |id: &str, links: Value| {
+        json!({"task": "add", "args": [1], "kwargs": {}, "options": {"task_id": id, "link": links},
+            "subtask_type": null, "immutable": false})
+    };
+    // Its link is the task itself: run twice, and no more, for a message says once what follows it.
+    let embed = Embed { callbacks: json!([link("round", json!([]))]), ..Embed::default() };
+    rig.send(Task { embed, ..task("add", "round", &[json!(1)]) }).await;
+    // Deeper than a reader may go: refused whole, and the client is told.
+    let shallow = Embed { callbacks: json!(["HERE"]), ..Embed::default() };
+    let shallow = Task { embed: shallow, routing_key: "celery", origin: "test", ..task("add", "abyss", &[]) }.message();
+    let mut message: Value = serde_json::from_slice(&shallow).unwrap();
+    let body = STANDARD.decode(message["body"].as_str().unwrap()).unwrap();
+    let (mut deep, ends) = (r#"{"task":"add","options":{"link":["#.repeat(50_000), "]}}".repeat(50_000));
+    deep.push_str(&ends);
+    message["body"] = STANDARD.encode(String::from_utf8(body).unwrap().replace("\"HERE\"", &deep)).into();
+    rig.put("celery", message.to_string().into()).await;
+    assert_eq!(failure(&rig.result("abyss").await).0, "DecodeError");
+    assert_eq!(rig.broker.dead_count().await.unwrap(), 1);
+    // A chain of many steps is no depth.
+    let steps: Vec<Value> = (0..300).rev().map(|step| link(&format!("step{step}"), json!([]))).collect();
+    let embed = Embed { chain: json!(steps), ..Embed::default() };
+    rig.send(Task { embed, ..task("add", "first", &[json!(0)]) }).await;
+    assert_eq!(rig.result("step299").await.result, json!(300));
+    until("the one that leads back has run twice", || {
+        rig.log.of("round").iter().filter(|what| *what == "Succeeded").count() == 2
+    })
+    .await;
+    rig.settled().await;
+    assert_eq!(rig.log.of("round").iter().filter(|what| *what == "Succeeded").count(), 2);
     working.stop().await;
 }
