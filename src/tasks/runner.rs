@@ -14,9 +14,9 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::canvas::repr;
 use super::limits::Shared;
 use super::wire::Envelope;
+use super::wire::repr;
 
 /// What is known of a task's type.
 #[derive(Clone, Debug, PartialEq)]
@@ -207,7 +207,7 @@ impl Exception {
     /// One of another module of Python's, as in "celery.exceptions".
     #[must_use]
     pub fn of(module: &str, class: &str, message: String) -> Self {
-        let repr = format!("{class}({})", repr::quoted(&message));
+        let repr = format!("{class}({})", repr::text(&message));
         Self { class: class.to_owned(), module: module.to_owned(), message, args: None, repr, traceback: None }
     }
 

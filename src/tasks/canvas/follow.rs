@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use super::message::{Made, options};
 use super::plan::{Plan, Planner};
-use super::repr;
 use super::signature::{Error as Meaning, Kind, Signature, list};
 use crate::tasks::broker::{Broker, Publish};
 use crate::tasks::error::Error;
 use crate::tasks::results::{Results, Write};
 use crate::tasks::runner::{Exception, Stored};
+use crate::tasks::wire::repr;
 use crate::tasks::wire::{self, Body, Embed, Envelope, Headers, Task};
 
 /// Parts are ordered by their place in the header, as Celery does it unless an application says otherwise.

@@ -6,7 +6,6 @@ mod freeze;
 mod message;
 mod plan;
 mod record;
-pub mod repr;
 mod signature;
 
 pub(super) use follow::blank;

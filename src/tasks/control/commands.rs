@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::info::{Binding, Tasks};
 use super::{Panel, host, registered, signature, stats};
-use crate::tasks::events::{Events, repr};
+use crate::tasks::events::Events;
+use crate::tasks::wire::repr;
 use crate::tasks::{Desk, Held};
 
 /// The most tasks that wait for their time which one answer lists.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::commands::kind;
 use crate::tasks::Spec;
-use crate::tasks::events::repr;
+use crate::tasks::wire::repr;
 
 /// What is listed if nothing else is asked for.
 const USUAL: [&str; 3] = ["exchange", "routing_key", "rate_limit"];

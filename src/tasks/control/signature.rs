@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::tasks::events::repr;
+use crate::tasks::wire::repr;
 
 /// A command.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
-use super::repr;
+use crate::tasks::wire::repr;
 use crate::tasks::wire::{Envelope, iso};
 use crate::tasks::{Event, Exception, Happening};
 
@@ -87,13 +87,10 @@ pub fn arguments(envelope: &Envelope) -> (String, String) {
         return (args.clone(), kwargs.clone());
     }
     let (args, kwargs) = match content(envelope, READABLE) {
-        Some((args, kwargs)) => (repr::tuple(&args), repr::dict(&kwargs)),
+        Some((args, kwargs)) => (repr::tuple(&args), repr::short_dict(&kwargs)),
         None => ("...".to_owned(), "...".to_owned()),
     };
-    (
-        headers.argsrepr.clone().unwrap_or_else(|| repr::shorten(args, repr::SHORT)),
-        headers.kwargsrepr.clone().unwrap_or_else(|| repr::shorten(kwargs, repr::SHORT)),
-    )
+    (headers.argsrepr.clone().unwrap_or(args), headers.kwargsrepr.clone().unwrap_or(kwargs))
 }
 
 /// The arguments themselves; `None` if the content is larger than `most` bytes, or no JSON.

@@ -9,7 +9,6 @@ mod clock;
 mod feed;
 mod follow;
 mod line;
-pub mod repr;
 mod sender;
 mod zone;
 

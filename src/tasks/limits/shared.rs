@@ -11,9 +11,9 @@ use serde_json::{Map, Value as Json};
 use super::Shared;
 use crate::redis::{self, Script, Value};
 use crate::tasks::broker::Broker;
-use crate::tasks::canvas::repr;
 use crate::tasks::error::Error;
 use crate::tasks::wire::Headers;
+use crate::tasks::wire::repr;
 
 /// How long a place is held without being renewed.
 const LEASE: Duration = Duration::from_secs(8);
@@ -193,7 +193,7 @@ fn plain(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),
         Json::Null => String::new(),
-        other => repr::repr(other),
+        other => repr::short(other),
     }
 }
 

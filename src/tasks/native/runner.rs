@@ -21,8 +21,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::handler::{Again, Call, Failure, Handler, Settings};
 use super::{builtin, progress};
 use crate::error::chain;
-use crate::tasks::canvas::{Canvas, Unsent, repr};
+use crate::tasks::canvas::{Canvas, Unsent};
 use crate::tasks::runner::{Exception, Finished, Job, Outcome, Recorded, Runner, Spec, Stored};
+use crate::tasks::wire::repr;
 use crate::tasks::wire::{self, Body, Embed, Envelope};
 
 /// How long a body that was asked to end may go on, before it is dropped.
@@ -211,7 +212,7 @@ impl Native {
                     Ok(followed) => followed,
                     Err(exception) => return self.failed(&job, &embed, exception, began).await,
                 };
-                let short = repr::repr(&value);
+                let short = repr::short(&value);
                 let result = wire::Result::Success(value);
                 let stored = self.stored(&job, &embed, &result, &children, ignored).await;
                 Finished { outcome: Outcome::Succeeded(short), stored, runtime }

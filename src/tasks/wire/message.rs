@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::moment::{iso, now};
-use super::python::{json, repr, repr_tuple};
+use super::python::json;
+use super::repr;
 use super::scan::Json;
 
 /// What follows a task: signatures, as they stand in its message.
@@ -177,8 +178,8 @@ impl Task<'_> {
         );
         let (args, kwargs) = match self.reprs {
             Some((args, kwargs)) => (args.to_owned(), kwargs.to_owned()),
-            None if self.kwargs.is_empty() => (repr_tuple(self.args), "{}".to_owned()),
-            None => (repr_tuple(self.args), repr(&Value::Object(self.kwargs.clone()))),
+            None if self.kwargs.is_empty() => (repr::tuple(self.args), "{}".to_owned()),
+            None => (repr::tuple(self.args), repr::short_dict(&self.kwargs)),
         };
         let stamped =
             if self.stamps.is_empty() { "null".into() } else { json(&self.stamps.keys().collect::<Vec<_>>()) };

@@ -9,6 +9,7 @@ mod meta;
 mod moment;
 mod parse;
 mod python;
+pub mod repr;
 mod scan;
 
 pub use envelope::{Envelope, Headers, Malformed};
@@ -17,4 +18,4 @@ pub use message::{Body, Embed, Notice, Task};
 pub use meta::{Extended, Meta, Result, State, raised};
 pub use moment::{iso, now, parse as moment};
 pub use parse::{Limits, UNIQUE, header_of, id_of, parts_of, priority_of};
-pub use python::{json, repr};
+pub use python::json;

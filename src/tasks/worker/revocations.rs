@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::error::chain;
 use crate::redis::Heard;
 use crate::tasks::broker::Broker;
-use crate::tasks::canvas::repr;
 use crate::tasks::wire::Envelope;
+use crate::tasks::wire::repr;
 
 /// What changes in a burst is read once.
 const BURST: Duration = Duration::from_millis(20);
@@ -107,7 +107,7 @@ pub fn stamped(revoked: &BTreeMap<String, Vec<String>>, stamps: &[(String, Value
             };
             values.iter().any(|value| match value {
                 Value::String(text) => revoked.contains(text),
-                other => revoked.contains(&repr::repr(other)) || revoked.contains(&other.to_string()),
+                other => revoked.contains(&repr::short(other)) || revoked.contains(&other.to_string()),
             })
         })
     })
