@@ -6,6 +6,7 @@
 mod config;
 mod error;
 mod key;
+mod local;
 mod object;
 mod store;
 mod upload;

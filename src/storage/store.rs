@@ -1,5 +1,6 @@
 //! The store as everything above sees it, and what a kind of store has to do.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 
 use super::{Attributes, Content, Entry, Error, Key, Level, PartId, Range, Stored, Unfinished, Upload};
+use super::{Config, local::Local};
 
 /// The result of a store, later.
 pub type Later<'a, T> = BoxFuture<'a, Result<T, Error>>;
@@ -17,6 +19,13 @@ pub type Later<'a, T> = BoxFuture<'a, Result<T, Error>>;
 pub trait Backend: Send + Sync + 'static {
     /// In messages: "the bucket media in eu-central-1", "the folder /var/lib/beacon/storage".
     fn describe(&self) -> String;
+
+    /// Whether parts may have any size and begin anywhere, as in a file: then `part` may be called with any `offset`, any
+    /// length and the same `number` again, each durable when it returns, and `complete` looks at `size` alone (the list of
+    /// parts may be empty).
+    fn takes_any_part(&self) -> bool {
+        false
+    }
 
     /// Writes a small object, in place of one that is there.
     fn put<'a>(&'a self, key: &'a Key, body: Bytes, attributes: &'a Attributes) -> Later<'a, Stored>;
@@ -82,6 +91,19 @@ impl Store {
     #[must_use]
     pub fn new(backend: impl Backend) -> Self {
         Self(Arc::new(backend))
+    }
+
+    /// The store of a configuration; a folder is made when it is needed first, and a bucket is not asked yet.
+    ///
+    /// # Errors
+    /// A value that cannot be used.
+    pub fn open(config: &Config, state: &Path) -> Result<Self, Error> {
+        if config.bucket.is_empty() {
+            let folder =
+                if config.folder.as_os_str().is_empty() { state.join("storage") } else { config.folder.clone() };
+            return Ok(Self::new(Local::new(folder)));
+        }
+        Err(Error::Unsupported("be a bucket yet"))
     }
 
     /// Begins to write an object whose size may not be known; it appears when [`Upload::finish`] returns. `expected`:
