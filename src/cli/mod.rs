@@ -24,6 +24,7 @@ mod reload;
 mod restore;
 mod serve;
 mod status;
+mod storage;
 mod table;
 mod tasks;
 mod user;
@@ -103,6 +104,7 @@ enum Command {
     Migrate(migrate::Migrate),
     Keys(keys::KeysCommand),
     User(user::UserCommand),
+    Storage(storage::StorageCommand),
     Config(config::ConfigCommand),
     Env(env::EnvCommand),
     Backup(backup::Backup),
@@ -154,6 +156,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Migrate(command) => command.run(&sources),
         Command::Keys(command) => command.run(&sources),
         Command::User(command) => command.run(&sources),
+        Command::Storage(command) => command.run(&sources),
         Command::Config(command) => command.run(&sources),
         Command::Env(command) => command.run(&sources),
         Command::Backup(command) => command.run(&sources),

@@ -1,6 +1,5 @@
 //! The store as everything above sees it, and what a kind of store has to do.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,6 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 
 use super::{Attributes, Content, Entry, Error, Key, Level, PartId, Range, Stored, Unfinished, Upload};
-use super::{Config, local::Local};
 
 /// The result of a store, later.
 pub type Later<'a, T> = BoxFuture<'a, Result<T, Error>>;
@@ -91,19 +89,6 @@ impl Store {
     #[must_use]
     pub fn new(backend: impl Backend) -> Self {
         Self(Arc::new(backend))
-    }
-
-    /// The store of a configuration; a folder is made when it is needed first, and a bucket is not asked yet.
-    ///
-    /// # Errors
-    /// A value that cannot be used.
-    pub fn open(config: &Config, state: &Path) -> Result<Self, Error> {
-        if config.bucket.is_empty() {
-            let folder =
-                if config.folder.as_os_str().is_empty() { state.join("storage") } else { config.folder.clone() };
-            return Ok(Self::new(Local::new(folder)));
-        }
-        Err(Error::Unsupported("be a bucket yet"))
     }
 
     /// Begins to write an object whose size may not be known; it appears when [`Upload::finish`] returns. `expected`:

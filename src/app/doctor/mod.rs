@@ -8,6 +8,7 @@ mod database;
 mod host;
 mod names;
 mod servers;
+mod storage;
 mod units;
 
 use std::path::Path;
@@ -103,6 +104,7 @@ pub fn examine(sources: &Sources, running: &[Status]) -> Report {
                 host::state_folder(&mut report, &path);
                 host::free_space(&mut report, &path);
                 servers::examine(&mut report, config, &path);
+                storage::examine(&mut report, config, &path);
             }
             Err(error) => report.fail("state folder", error.to_string(), "Set server.state_dir."),
         }

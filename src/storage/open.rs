@@ -1,0 +1,19 @@
+//! From a configuration to its store.
+
+use std::path::Path;
+
+use super::local::Local;
+use super::{Config, Error, Store};
+
+/// The store of a configuration; `state` is the state folder. A folder is made when it is needed first, and a bucket is
+/// not asked for anything yet.
+///
+/// # Errors
+/// A value that cannot be used.
+pub fn open(config: &Config, state: &Path) -> Result<Store, Error> {
+    if config.bucket.is_empty() {
+        let folder = if config.folder.as_os_str().is_empty() { state.join("storage") } else { config.folder.clone() };
+        return Ok(Store::new(Local::new(folder)));
+    }
+    Err(Error::Unsupported("be a bucket yet"))
+}
