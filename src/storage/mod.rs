@@ -10,6 +10,7 @@ mod key;
 mod local;
 mod object;
 mod open;
+mod s3;
 mod store;
 mod upload;
 
@@ -19,5 +20,6 @@ pub use error::{Action, Error};
 pub use key::Key;
 pub use object::{Attributes, Content, Entry, Level, PartId, Range, Stored, Unfinished};
 pub use open::open;
+pub use s3::S3;
 pub use store::{Backend, Store};
 pub use upload::Upload;
