@@ -29,6 +29,7 @@ mod quota;
 mod rest;
 mod schedules;
 mod services;
+mod storage_s3;
 #[path = "../support/mod.rs"]
 mod support;
 mod tasks_api;

@@ -9,6 +9,7 @@ mod http2;
 mod ports;
 mod postgres;
 mod redis;
+mod seaweed;
 mod smtp;
 mod wire;
 
@@ -19,5 +20,6 @@ pub use http2::{Event, Http2, frame, literal, request_block};
 pub use ports::free_port;
 pub use postgres::{Database, OWNER, PASSWORD, Postgres, Stop, programs, servant};
 pub use redis::Redis;
+pub use seaweed::Seaweed;
 pub use smtp::{Behaviour, Smtp};
 pub use wire::{BOUND, Wire, client_tls, tls_over};
