@@ -167,7 +167,9 @@ async fn listings(store: &S3) {
     let level = store.level("list").await.unwrap();
     let found: Vec<_> = level.objects.iter().map(|entry| entry.key.to_string()).collect();
     assert_eq!((level.folders, found), (vec!["list/deep".to_owned()], all));
-    assert_eq!(store.level("").await.unwrap().folders, ["list"]);
+    // SeaweedFS keeps folders for a while after their last object is gone.
+    let top = store.level("").await.unwrap();
+    assert!(top.folders.contains(&"list".to_owned()) && top.objects.is_empty(), "{top:?}");
     let deep = &store.list("list/deep/", None, 1).await.unwrap()[0];
     assert_eq!((deep.size, &deep.etag), (2, &store.head(&deep.key).await.unwrap().etag));
 }

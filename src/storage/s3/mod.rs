@@ -4,7 +4,8 @@
 //! it has not are ours. It tries nothing again itself: each of our tries is signed anew.
 //!
 //! Traps: without the right s3:ListBucket a missing object is "refused". Servers that keep objects as files, such as
-//! SeaweedFS, list by folders, so that "a-b" comes after "a/b", which is not the order of bytes.
+//! SeaweedFS, list by folders, so that "a-b" comes after "a/b", which is not the order of bytes. Whoever reads slowly
+//! holds one of the connections all the while.
 
 mod connector;
 mod copy;
