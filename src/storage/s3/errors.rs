@@ -53,6 +53,7 @@ impl Fault {
     }
 
     /// As the store's error, for `what` on `key`, an upload or the bucket alone.
+    #[expect(clippy::match_same_arms, reason = "a code counts before a status")]
     fn error(self, asked: &Asked<'_>) -> Error {
         if self.instance {
             return Error::Credentials(self.into());

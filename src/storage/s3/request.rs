@@ -95,7 +95,7 @@ pub(super) async fn again<T, F: Future<Output = Result<T, Error>>>(
 /// Waits before the try after `number`, not at the same time as everybody else.
 pub(super) async fn pause(number: u32) {
     let longest = PAUSE * 3_u32.saturating_pow(number);
-    let random = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos() / 1_000 % 1_000);
+    let random = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_micros() % 1_000);
     tokio::time::sleep(longest / 2 + longest * random / 2_000).await;
 }
 

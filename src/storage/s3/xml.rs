@@ -53,14 +53,14 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Node, BoxError> {
             }
             Event::Text(found) => text(&mut open, &found.decode()?),
             Event::CData(found) => text(&mut open, &found.decode()?),
-            Event::GeneralRef(found) => match found.resolve_char_ref()? {
-                Some(letter) => text(&mut open, letter.encode_utf8(&mut [0; 4])),
-                None => {
-                    let found =
-                        resolve_predefined_entity(&found.decode()?).ok_or("the answer has an unknown entity")?;
-                    text(&mut open, found);
+            Event::GeneralRef(found) => {
+                if let Some(letter) = found.resolve_char_ref()? {
+                    text(&mut open, letter.encode_utf8(&mut [0; 4]));
+                } else {
+                    let known = resolve_predefined_entity(&found.decode()?);
+                    text(&mut open, known.ok_or("the answer has an unknown entity")?);
                 }
-            },
+            }
             Event::Eof => break,
             Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
         }
