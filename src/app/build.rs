@@ -213,6 +213,13 @@ fn redirect_port(config: &Config) -> Option<u16> {
 /// What is allowed, and probably not meant.
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
+    if !config.storage.bucket.is_empty() {
+        warnings.push(
+            "storage.bucket is set: `beacon storage check` and `beacon doctor` look at it, but nothing in this version of \
+             Beacon keeps anything there yet."
+                .into(),
+        );
+    }
     if !config.http.redirect_to_https && config.wall.is_on() && !config.listen.http.is_empty() {
         warnings.push(
             "http.redirect_to_https is off while the auth wall is on: passwords cross the network unencrypted.".into(),

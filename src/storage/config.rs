@@ -22,7 +22,7 @@ pub struct Config {
     pub secret_access_key: Secret,
     /// The token of temporary keys.
     pub session_token: Secret,
-    /// Another S3 server, as in "https://minio.example.org:9000".
+    /// Another S3 server, as in `https://minio.example.org:9000`.
     /// Empty: Amazon's.
     pub endpoint: String,
     /// Whether the bucket stands in the path of URLs and not in the host's name; most servers besides Amazon's want it.

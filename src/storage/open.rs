@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::local::Local;
+use super::s3::S3;
 use super::{Config, Error, Store};
 
 /// The store of a configuration; `state` is the state folder. A folder is made when it is needed first, and a bucket is
@@ -11,9 +12,9 @@ use super::{Config, Error, Store};
 /// # Errors
 /// A value that cannot be used.
 pub fn open(config: &Config, state: &Path) -> Result<Store, Error> {
-    if config.bucket.is_empty() {
-        let folder = if config.folder.as_os_str().is_empty() { state.join("storage") } else { config.folder.clone() };
-        return Ok(Store::new(Local::new(folder)));
+    if !config.bucket.is_empty() {
+        return S3::open(config).map(Store::new);
     }
-    Err(Error::Unsupported("be a bucket yet"))
+    let folder = if config.folder.as_os_str().is_empty() { state.join("storage") } else { config.folder.clone() };
+    Ok(Store::new(Local::new(folder)))
 }

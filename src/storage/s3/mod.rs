@@ -41,7 +41,7 @@ use super::{
 use crate::error::BoxError;
 
 /// The longest life of a signed URL.
-const LONGEST_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
+const LONGEST_LIFE: Duration = Duration::from_hours(7 * 24);
 /// The header that asks for encryption.
 const ENCRYPTION: &str = "x-amz-server-side-encryption";
 /// The header that names the key for it.
@@ -220,7 +220,7 @@ impl Inner {
         Path::parse(self.whole(key)).map_err(|error| self.asked(Action::Read, Some(key)).other(error.into()))
     }
 
-    fn found(&self, key: &Key, meta: &ObjectMeta, attributes: &object_store::Attributes) -> Entry {
+    fn found(key: &Key, meta: &ObjectMeta, attributes: &object_store::Attributes) -> Entry {
         Entry {
             key: key.clone(),
             size: meta.size,
@@ -237,7 +237,7 @@ impl Inner {
         again(self.patience, |_| async move {
             let options = GetOptions { head: true, ..GetOptions::default() };
             let found = self.crate_.get_opts(path, options).await.map_err(|error| asked.error(error))?;
-            Ok(self.found(key, &found.meta, &found.attributes))
+            Ok(Self::found(key, &found.meta, &found.attributes))
         })
         .await
     }
@@ -263,7 +263,7 @@ impl Inner {
         }
         let path = self.path(key)?;
         let result = again(self.patience, |_| self.open(key, &path, range.clone(), None)).await?;
-        let entry = self.found(key, &result.meta, &result.attributes);
+        let entry = Self::found(key, &result.meta, &result.attributes);
         let reading = Reading {
             s3: Arc::clone(self),
             key: key.clone(),
