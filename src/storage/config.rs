@@ -97,6 +97,103 @@ impl Config {
                 "Set both, or neither to use the host's IAM role.",
             ));
         }
+        if !self.session_token.is_empty() && self.access_key_id.is_empty() {
+            faults.push(Fault::new("session_token", "is set without keys", "Set the key pair that came with it."));
+        }
+        if !self.bucket.is_empty() && !is_bucket(&self.bucket) {
+            faults.push(Fault::new(
+                "bucket",
+                format!("\"{}\" is not the name of a bucket", self.bucket),
+                "Use 3 to 63 lower-case letters, digits, dots and hyphens: the name alone, without s3:// and a path.",
+            ));
+        }
+        if !self.endpoint.is_empty() {
+            match endpoint_host(&self.endpoint) {
+                None => faults.push(Fault::new(
+                    "endpoint",
+                    format!("\"{}\" is not the address of a server", self.endpoint),
+                    "Use \"https://host\" or \"https://host:port\", without a path.",
+                )),
+                Some(host) if !self.path_style && (host.parse::<std::net::IpAddr>().is_ok() || host == "localhost") => {
+                    faults.push(Fault::new(
+                        "path_style",
+                        format!("is off, and \"{}\" cannot have the bucket in front of it", self.endpoint),
+                        "Set storage.path_style = true.",
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        if !self.prefix.is_empty() && super::Key::new(self.prefix.trim_end_matches('/')).is_err() {
+            faults.push(Fault::new(
+                "prefix",
+                format!("\"{}\" cannot begin a key", self.prefix),
+                "Use names between single slashes, as in \"prod/\".",
+            ));
+        }
+        if !self.kms_key.is_empty() && self.encryption != Encryption::Kms {
+            let problem = "is set, and encryption is not \"kms\"";
+            faults.push(Fault::new("kms_key", problem, "Set storage.encryption = \"kms\", or remove the key."));
+        }
+        if !(1..=1_000).contains(&self.connections) {
+            faults.push(Fault::new("connections", format!("{} is out of range", self.connections), "Use 1 to 1000."));
+        }
+        if self.timeout.is_zero() {
+            faults.push(Fault::new("timeout", "is zero", "Use a duration such as \"30s\"."));
+        }
         faults
+    }
+}
+
+/// Whether a text can be a bucket's name (the S3 User Guide, "Bucket naming rules").
+fn is_bucket(name: &str) -> bool {
+    let own = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (3..=63).contains(&name.len())
+        && name.bytes().all(|byte| own(byte) || matches!(byte, b'-' | b'.'))
+        && name.bytes().next().is_some_and(own)
+        && name.bytes().next_back().is_some_and(own)
+        && !name.contains("..")
+}
+
+/// The host of a server's address, without brackets; `None` if it is no such address.
+fn endpoint_host(text: &str) -> Option<String> {
+    let uri: http::Uri = text.parse().ok()?;
+    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+    let plain = matches!(uri.scheme_str(), Some("http" | "https")) && matches!(uri.path(), "" | "/");
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    (plain && uri.query().is_none() && !host.is_empty()).then(|| host.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_server_could_be_asked_with_is_refused() {
+        let good = Config { bucket: "media".into(), endpoint: "https://s3.example.org".into(), ..Config::default() };
+        assert!(Config::default().validate().is_empty());
+        assert!(good.validate().is_empty());
+        let path = Config { endpoint: "http://127.0.0.1:9000".into(), path_style: true, ..good.clone() };
+        assert!(path.validate().is_empty());
+        for (key, bad) in [
+            ("secret_access_key", Config { access_key_id: "a".into(), ..good.clone() }),
+            ("session_token", Config { session_token: Secret::new("x"), ..good.clone() }),
+            ("bucket", Config { bucket: "s3://media".into(), ..good.clone() }),
+            ("bucket", Config { bucket: "Media".into(), ..good.clone() }),
+            ("bucket", Config { bucket: "a..b".into(), ..good.clone() }),
+            ("endpoint", Config { endpoint: "s3.example.org".into(), ..good.clone() }),
+            ("endpoint", Config { endpoint: "https://s3.example.org/media".into(), ..good.clone() }),
+            ("endpoint", Config { endpoint: "ftp://s3.example.org".into(), ..good.clone() }),
+            ("path_style", Config { endpoint: "http://127.0.0.1:9000".into(), ..good.clone() }),
+            ("path_style", Config { endpoint: "http://[::1]:9000".into(), ..good.clone() }),
+            ("prefix", Config { prefix: "/prod".into(), ..good.clone() }),
+            ("prefix", Config { prefix: "../x".into(), ..good.clone() }),
+            ("kms_key", Config { kms_key: "k".into(), ..good.clone() }),
+            ("connections", Config { connections: 0, ..good.clone() }),
+            ("timeout", Config { timeout: Duration::ZERO, ..good.clone() }),
+        ] {
+            let faults = bad.validate();
+            assert_eq!(faults.iter().map(|fault| fault.key.as_str()).collect::<Vec<_>>(), [key], "{faults:?}");
+        }
     }
 }
