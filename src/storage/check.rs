@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Action, Attributes, Content, Error, Key, Store};
+use super::{Action, Attributes, Error, Key, Store};
 
 /// Below which keys the check writes.
 const FOLDER: &str = "beacon-check";
@@ -125,40 +125,6 @@ async fn parts(store: &Store, key: &Key) -> Result<(), Error> {
 async fn give_up(store: &Store, key: &Key) -> Result<(), Error> {
     let upload = store.begin(key, &Attributes::default()).await?;
     store.abort(key, &upload).await
-}
-
-impl Content {
-    /// All of it in memory, at most `most` bytes; what is beyond is cut off.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn collect(self, most: usize) -> Result<Bytes, Error> {
-        use futures_util::StreamExt as _;
-
-        match self {
-            Self::File(file, range) => {
-                let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(most).min(most);
-                let read = move || {
-                    let mut bytes = vec![0; length];
-                    std::os::unix::fs::FileExt::read_exact_at(&*file, &mut bytes, range.start).map(|()| bytes)
-                };
-                let read = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other).flatten();
-                read.map(Bytes::from).map_err(|error| Error::Damaged(error.into()))
-            }
-            Self::Stream(mut stream) => {
-                let mut all = bytes::BytesMut::new();
-                while let Some(bytes) = stream.next().await {
-                    let bytes = bytes?;
-                    let room = most - all.len();
-                    all.extend_from_slice(&bytes[..bytes.len().min(room)]);
-                    if all.len() == most {
-                        break;
-                    }
-                }
-                Ok(all.freeze())
-            }
-        }
-    }
 }
 
 #[cfg(test)]

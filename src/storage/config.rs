@@ -27,7 +27,7 @@ pub struct Config {
     pub endpoint: String,
     /// Whether the bucket stands in the path of URLs and not in the host's name; most servers besides Amazon's want it.
     pub path_style: bool,
-    /// What the keys of all objects begin with, as in "prod/": a part of the bucket or folder for this Beacon.
+    /// What the keys of all objects in the bucket begin with, as in "prod/": a part of it for this Beacon.
     pub prefix: String,
     /// The local folder. Empty: `storage` in the state folder.
     pub folder: PathBuf,
@@ -40,12 +40,6 @@ pub struct Config {
     pub timeout: Duration,
     /// Connections to S3 at once, 1 to 1,000.
     pub connections: u32,
-    /// Memory for uploads that are on their way to S3, in bytes; beyond it, uploads wait.
-    pub upload_memory_bytes: u64,
-    /// Disk space for copies of what lies in S3, in bytes; 0 keeps none.
-    pub cache_bytes: u64,
-    /// The folder of these copies. Empty: `storage-cache` in the state folder.
-    pub cache_folder: PathBuf,
 }
 
 /// Encryption of objects by S3.
@@ -77,9 +71,6 @@ impl Default for Config {
             kms_key: String::new(),
             timeout: Duration::from_secs(30),
             connections: 64,
-            upload_memory_bytes: 256 * 1024 * 1024,
-            cache_bytes: 1024 * 1024 * 1024,
-            cache_folder: PathBuf::new(),
         }
     }
 }
@@ -107,6 +98,19 @@ impl Config {
                 "Use 3 to 63 lower-case letters, digits, dots and hyphens: the name alone, without s3:// and a path.",
             ));
         }
+        for (key, set) in [
+            ("prefix", !self.prefix.is_empty()),
+            ("endpoint", !self.endpoint.is_empty()),
+            ("encryption", self.encryption != Encryption::Bucket),
+        ] {
+            if set && self.bucket.is_empty() {
+                faults.push(Fault::new(
+                    key,
+                    "is set, and a folder has none of it",
+                    "Set storage.bucket, or remove it; storage.folder names another folder.",
+                ));
+            }
+        }
         if !self.endpoint.is_empty() {
             match endpoint_host(&self.endpoint) {
                 None => faults.push(Fault::new(
@@ -124,7 +128,7 @@ impl Config {
                 Some(_) => {}
             }
         }
-        if !self.prefix.is_empty() && super::Key::new(self.prefix.trim_end_matches('/')).is_err() {
+        if !self.prefix.is_empty() && super::Key::new(&format!("{}x", self.prefix)).is_err() {
             faults.push(Fault::new(
                 "prefix",
                 format!("\"{}\" cannot begin a key", self.prefix),
@@ -186,6 +190,9 @@ mod tests {
             ("endpoint", Config { endpoint: "ftp://s3.example.org".into(), ..good.clone() }),
             ("path_style", Config { endpoint: "http://127.0.0.1:9000".into(), ..good.clone() }),
             ("path_style", Config { endpoint: "http://[::1]:9000".into(), ..good.clone() }),
+            ("prefix", Config { prefix: "prod/".into(), ..Config::default() }),
+            ("encryption", Config { encryption: Encryption::S3, ..Config::default() }),
+            ("prefix", Config { prefix: "prod//".into(), ..good.clone() }),
             ("prefix", Config { prefix: "/prod".into(), ..good.clone() }),
             ("prefix", Config { prefix: "../x".into(), ..good.clone() }),
             ("kms_key", Config { kms_key: "k".into(), ..good.clone() }),

@@ -19,7 +19,7 @@ pub use config::{Config, Encryption};
 pub use error::{Action, Error};
 pub use key::Key;
 pub use object::{Attributes, Content, Entry, Level, PartId, Range, Stored, Unfinished};
-pub use open::open;
+pub use open::{folder, open};
 pub use s3::S3;
 pub use store::{Backend, Store};
 pub use upload::Upload;

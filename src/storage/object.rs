@@ -60,6 +60,40 @@ pub enum Content {
     Stream(Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>),
 }
 
+impl Content {
+    /// All of it in memory, at most `most` bytes; what is beyond is cut off.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn collect(self, most: usize) -> Result<Bytes, Error> {
+        use futures_util::StreamExt as _;
+
+        match self {
+            Self::File(file, range) => {
+                let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(most).min(most);
+                let read = move || {
+                    let mut bytes = vec![0; length];
+                    std::os::unix::fs::FileExt::read_exact_at(&*file, &mut bytes, range.start).map(|()| bytes)
+                };
+                let read = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other).flatten();
+                read.map(Bytes::from).map_err(|error| Error::Damaged(error.into()))
+            }
+            Self::Stream(mut stream) => {
+                let mut all = bytes::BytesMut::new();
+                while let Some(bytes) = stream.next().await {
+                    let bytes = bytes?;
+                    let room = most - all.len();
+                    all.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                    if all.len() == most {
+                        break;
+                    }
+                }
+                Ok(all.freeze())
+            }
+        }
+    }
+}
+
 /// One level of a listing, as of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Level {

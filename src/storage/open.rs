@@ -1,6 +1,6 @@
 //! From a configuration to its store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::local::Local;
 use super::s3::S3;
@@ -15,6 +15,11 @@ pub fn open(config: &Config, state: &Path) -> Result<Store, Error> {
     if !config.bucket.is_empty() {
         return S3::open(config).map(Store::new);
     }
-    let folder = if config.folder.as_os_str().is_empty() { state.join("storage") } else { config.folder.clone() };
-    Ok(Store::new(Local::new(folder)))
+    Ok(Store::new(Local::new(folder(config, state))))
+}
+
+/// The folder that is the store where no bucket is named.
+#[must_use]
+pub fn folder(config: &Config, state: &Path) -> PathBuf {
+    if config.folder.as_os_str().is_empty() { state.join("storage") } else { config.folder.clone() }
 }

@@ -68,7 +68,7 @@ fn the_env_file_expands_from_the_environment_first() {
 #[test]
 fn every_alias_sets_its_key() {
     for (alias, value, line) in [
-        ("BUCKET_NAME", "b", "storage.bucket = \"b\""),
+        ("BUCKET_NAME", "media", "storage.bucket = \"media\""),
         ("AWS_REGION", "eu-west-1", "storage.region = \"eu-west-1\""),
         ("DATABASE_URL", "postgresql://u@h/d", "database.url = \"********\""),
         ("REDIS_URL", "rediss://h", "redis.url = \"********\""),

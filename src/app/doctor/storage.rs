@@ -19,11 +19,7 @@ pub(super) fn examine(report: &mut Report, config: &Config, state: &Path) {
     };
     if config.storage.bucket.is_empty() {
         // A folder that is not there yet is made by whoever first needs it, with the right owner.
-        let folder = if config.storage.folder.as_os_str().is_empty() {
-            state.join("storage")
-        } else {
-            config.storage.folder.clone()
-        };
+        let folder = storage::folder(&config.storage, state);
         return match std::fs::metadata(&folder) {
             Ok(there) if there.is_dir() => {
                 report.ok(SUBJECT, store.describe());

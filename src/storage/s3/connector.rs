@@ -98,8 +98,10 @@ impl Connector {
         let instance = request.uri().host() == Some(INSTANCE);
         let loss = |what: Loss| lost(what.of(instance));
         let silence = if instance { INSTANCE_DEADLINE.min(self.silence) } else { self.silence };
-        let slot =
-            Arc::clone(&self.slots).acquire_owned().await.map_err(|error| loss(Loss::unreachable(error.into())))?;
+        let slot = match tokio::time::timeout(silence, Arc::clone(&self.slots).acquire_owned()).await {
+            Ok(slot) => slot.map_err(|error| loss(Loss::unreachable(error.into())))?,
+            Err(_) => return Err(loss(Loss::crowded(silence))),
+        };
         let read_whole = may_fail_late(&request);
         let (mut head, body) = request.into_parts();
         head.headers.insert(USER_AGENT, HeaderValue::from_static(concat!("beacon/", env!("CARGO_PKG_VERSION"))));

@@ -29,6 +29,8 @@ pub(super) struct Loss {
     source: Option<BoxError>,
     /// Whether an answer had begun, and ended too early.
     broken: bool,
+    /// Whether nothing was asked, because all connections were in use.
+    crowded: bool,
     instance: bool,
 }
 
@@ -100,9 +102,7 @@ impl Fault {
                 | "PreconditionFailed",
                 ..,
             ) => Error::Damaged(self.into()),
-            ("QuotaExceeded" | "XMinioStorageFull" | "EntityTooLarge", ..) => {
-                Error::Full(std::io::Error::other(self.to_string()))
-            }
+            ("QuotaExceeded" | "XMinioStorageFull", ..) => Error::Full(std::io::Error::other(self.to_string())),
             ("AccessDenied" | "AllAccessDisabled" | "AccountProblem" | "InvalidObjectState", ..) => {
                 Error::Refused { action: asked.action, source: self.into() }
             }
@@ -121,18 +121,36 @@ impl Fault {
 impl Loss {
     /// Nobody is there, or the connection ended before the answer.
     pub(super) fn unreachable(source: BoxError) -> Self {
-        Self { what: "there is no connection".into(), source: Some(source), broken: false, instance: false }
+        Self {
+            what: "there is no connection".into(),
+            source: Some(source),
+            broken: false,
+            crowded: false,
+            instance: false,
+        }
     }
 
     /// Nothing moved for too long.
     pub(super) fn silent(limit: Duration) -> Self {
         let what = format!("nothing came for {}", humantime::format_duration(limit));
-        Self { what, source: None, broken: false, instance: false }
+        Self { what, source: None, broken: false, crowded: false, instance: false }
+    }
+
+    /// All connections were in use for too long.
+    pub(super) fn crowded(limit: Duration) -> Self {
+        let what = format!("all connections to it were in use for {}", humantime::format_duration(limit));
+        Self { what, source: None, broken: false, crowded: true, instance: false }
     }
 
     /// An answer that ended early.
     pub(super) fn broken(source: BoxError) -> Self {
-        Self { what: "the answer ended early".into(), source: Some(source), broken: true, instance: false }
+        Self {
+            what: "the answer ended early".into(),
+            source: Some(source),
+            broken: true,
+            crowded: false,
+            instance: false,
+        }
     }
 
     pub(super) fn of(self, instance: bool) -> Self {
@@ -141,6 +159,7 @@ impl Loss {
 
     fn error(self) -> Error {
         match self {
+            Self { crowded: true, .. } => Error::Busy(self.into()),
             Self { instance: true, .. } => Error::Credentials(self.into()),
             Self { broken: true, .. } => Error::Damaged(self.into()),
             Self { .. } => Error::Unavailable(self.into()),
@@ -170,9 +189,10 @@ impl Asked<'_> {
                 return Fault { status, code: code.clone(), message: message.clone(), instance }.error(self);
             }
             if let Some(loss) = error.downcast_ref::<Loss>() {
-                let Loss { what, source, broken, instance } = loss;
+                let Loss { what, source, broken, crowded, instance } = loss;
+                let crowded = *crowded;
                 let source = source.as_deref().map(|error| crate::error::chain(error).to_string().into());
-                return Loss { what: what.clone(), source, broken: *broken, instance: *instance }.error();
+                return Loss { what: what.clone(), source, broken: *broken, crowded, instance: *instance }.error();
             }
             cause = error.source();
         }

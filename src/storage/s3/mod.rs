@@ -64,19 +64,13 @@ struct Inner {
 }
 
 impl S3 {
-    /// The bucket of a configuration. Nothing is asked of it yet.
+    /// The bucket of a configuration that was validated. Nothing is asked of it yet.
     ///
     /// # Errors
     /// A value that cannot be used.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let wrong = |what: &str, source: BoxError| Error::Other { what: what.to_owned(), source };
         let place = Place::of(config)?;
-        if config.access_key_id.is_empty() != config.secret_access_key.is_empty() {
-            return Err(Error::Credentials("one half of the key pair is not set".into()));
-        }
-        // The prefix is the beginning of keys: what is no key's beginning would be changed on its way.
-        Key::new(&format!("{}x", config.prefix))
-            .map_err(|error| wrong("storage.prefix cannot be used", error.into()))?;
         let connector = Connector::new(config.timeout, config.connections)
             .map_err(|error| wrong("TLS cannot be used", error.into()))?;
         let client = connector.client();
@@ -137,9 +131,6 @@ fn encryption(config: &Config) -> Result<HeaderMap, Error> {
     }
     if !config.kms_key.is_empty() {
         let unusable = |source: BoxError| Error::Other { what: "storage.kms_key cannot be used".into(), source };
-        if config.encryption != Encryption::Kms {
-            return Err(unusable("storage.encryption is not \"kms\"".into()));
-        }
         let key = config.kms_key.parse().map_err(|error: http::header::InvalidHeaderValue| unusable(error.into()))?;
         headers.insert(KMS_KEY, key);
     }

@@ -33,7 +33,9 @@ impl Place {
             ));
         }
         let region = match (config.region.as_str(), config.endpoint.is_empty()) {
-            ("", true) => return Err(wrong("the bucket cannot be found", "storage.region is not set")),
+            ("", true) => {
+                return Err(wrong("the bucket cannot be found", "storage.region is not set: set it, or AWS_REGION"));
+            }
             ("", false) => "us-east-1".to_owned(),
             (region, _) => region.to_owned(),
         };
